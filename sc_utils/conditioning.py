@@ -1,4 +1,265 @@
 """Success conditioning as an operator on policies, and the quantities it moves, state by state.
 
-Everything here acts on ``(policy, Q)`` alone. Exact values and estimates from a log enter by the same door.
+Everything here acts on ``(policy, Q)`` alone, so that exact values and estimates from a log enter by
+the same door. Arrays are (S, A), one row per state, and results are (S,); where there is one state
+only, a policy of shape (A,) gives a scalar.
+
+Where V(s) = 0 no action ever succeeds and there is nothing to imitate: the conditioned policy keeps
+the behaviour there, its influence and its improvement are 0. The same goes for failure where
+V(s) = 1.
+
+Source: Russo, *Success Conditioning as Policy Improvement* (arXiv:2601.18175).
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from sc_utils.probabilities import Array, as_action_values, as_policy
+
+if TYPE_CHECKING:
+    from sc_utils.mdp import Evaluation
+
+__all__ = [
+    "action_influence",
+    "chi_squared",
+    "condition_on_failure",
+    "condition_on_success",
+    "relative_improvement",
+    "success_ratio",
+    "successful_visits",
+]
+
+
+def success_ratio(policy: ArrayLike, Q: ArrayLike) -> Array:
+    r"""Return :math:`w(s, a) = Q(s, a) / V(s)`, with :math:`V(s) = \sum_a \pi(a|s) Q(s, a)`.
+
+    It is the density ratio of the conditioned policy to the behaviour policy: above 1 for the actions
+    that succeed more often than the state's average. Its mean under the policy is 1.
+
+    Parameters
+    ----------
+    policy
+        Behaviour policy, shape (S, A) or (A,).
+    Q
+        Probability of success after each action, same shape.
+
+    Returns
+    -------
+    Array
+        Shape of `policy`; 1 where V(s) = 0.
+
+    Raises
+    ------
+    ValueError
+        If `policy` is not a policy, or `Q` not probabilities of the same shape.
+    """
+    pi_0 = as_policy(policy)
+    q = as_action_values(Q, pi_0.shape)
+    V = (pi_0 * q).sum(axis=-1, keepdims=True)
+    return np.divide(q, V, out=np.ones_like(q), where=V > 0)
+
+
+def condition_on_success(policy: ArrayLike, Q: ArrayLike) -> Array:
+    r"""Return the success-conditioned policy :math:`\pi_+(a|s) = \pi_0(a|s)\, Q_0(s, a) / V_0(s)`.
+
+    It is the law of the action given the state and that the episode succeeds, for a behaviour
+    policy that depends on the state only.
+
+    Parameters
+    ----------
+    policy
+        Behaviour policy, shape (S, A) or (A,).
+    Q
+        Its probability of success after each action, same shape.
+
+    Returns
+    -------
+    Array
+        Shape of `policy`. Where V(s) = 0 the behaviour is kept.
+
+    Raises
+    ------
+    ValueError
+        If `policy` is not a policy, or `Q` not probabilities of the same shape.
+
+    Examples
+    --------
+    >>> condition_on_success([0.5, 0.5], [0.2, 0.6])
+    array([0.25, 0.75])
+
+    Notes
+    -----
+    Russo (2026), Section 2 and Lemma A.1.
+    """
+    return as_policy(policy) * success_ratio(policy, Q)
+
+
+def condition_on_failure(policy: ArrayLike, Q: ArrayLike) -> Array:
+    r"""Return the failure-conditioned policy :math:`\pi_-(a|s) = \pi_0(a|s)(1 - Q_0(s,a))/(1 - V_0(s))`.
+
+    The behaviour is the mixture of the two: :math:`\pi_0 = V_0\, \pi_+ + (1 - V_0)\, \pi_-`.
+
+    Parameters
+    ----------
+    policy
+        Behaviour policy, shape (S, A) or (A,).
+    Q
+        Its probability of success after each action, same shape.
+
+    Returns
+    -------
+    Array
+        Shape of `policy`. Where V(s) = 1 the behaviour is kept.
+
+    Raises
+    ------
+    ValueError
+        If `policy` is not a policy, or `Q` not probabilities of the same shape.
+
+    Examples
+    --------
+    >>> condition_on_failure([0.5, 0.5], [0.2, 0.6]).round(4)
+    array([0.6667, 0.3333])
+    """
+    pi_0 = as_policy(policy)
+    return condition_on_success(pi_0, np.maximum(1 - as_action_values(Q, pi_0.shape), 0))
+
+
+def action_influence(policy: ArrayLike, Q: ArrayLike) -> Array:
+    r"""Return :math:`I(s) = \operatorname{Var}_{\pi_0} Q_0(s, A) / V_0(s)^2`.
+
+    The squared coefficient of variation of the success probability over the behaviour's own
+    actions: how much it matters what is done here.
+
+    Parameters
+    ----------
+    policy
+        Behaviour policy, shape (S, A) or (A,).
+    Q
+        Its probability of success after each action, same shape.
+
+    Returns
+    -------
+    Array
+        Shape (S,), or a scalar; dimensionless, at least 0 and at most (1 - V) / V.
+        0 where V(s) = 0.
+
+    Raises
+    ------
+    ValueError
+        If `policy` is not a policy, or `Q` not probabilities of the same shape.
+
+    Examples
+    --------
+    >>> float(action_influence([0.5, 0.5], [0.2, 0.6]))
+    0.25
+
+    Notes
+    -----
+    Russo (2026), Definition 3.2 and Remark 3.3. Computed from centred ratios, so that a small
+    influence keeps its digits.
+    """
+    pi_0 = as_policy(policy)
+    return np.asarray((pi_0 * (success_ratio(pi_0, Q) - 1) ** 2).sum(axis=-1))
+
+
+def chi_squared(new: ArrayLike, old: ArrayLike) -> Array:
+    r"""Return :math:`\chi^2(\pi \| \pi_0)(s) = \sum_a (\pi(a|s) - \pi_0(a|s))^2 / \pi_0(a|s)`.
+
+    Parameters
+    ----------
+    new
+        The policy pi, shape (S, A) or (A,).
+    old
+        The policy pi_0 it is measured from, same shape.
+
+    Returns
+    -------
+    Array
+        Shape (S,), or a scalar; dimensionless. ``inf`` where `new` plays an action that `old`
+        never plays.
+
+    Raises
+    ------
+    ValueError
+        If one is not a policy, or the shapes differ.
+
+    Examples
+    --------
+    >>> float(chi_squared([0.25, 0.75], [0.5, 0.5]))
+    0.25
+    >>> float(chi_squared([0.5, 0.5], [1.0, 0.0]))
+    inf
+
+    Notes
+    -----
+    Russo (2026), Definition 4.2 (Pearson's divergence).
+    """
+    pi, pi_0 = as_policy(new, "new"), as_policy(old, "old")
+    if pi.shape != pi_0.shape:
+        raise ValueError(f"new and old must have the same shape, got {pi.shape} and {pi_0.shape}")
+    outside = np.where(pi > 0, np.inf, 0.0)
+    return np.asarray(np.divide((pi - pi_0) ** 2, pi_0, out=outside, where=pi_0 > 0).sum(axis=-1))
+
+
+def relative_improvement(new: ArrayLike, policy: ArrayLike, Q: ArrayLike) -> Array:
+    r"""Return :math:`\sum_a \pi(a|s) A_0(s, a) / V_0(s)`, with the advantage :math:`A_0 = Q_0 - V_0`.
+
+    The gain, relative to V_0(s), of playing `new` for one step in s and `policy` ever after.
+
+    Parameters
+    ----------
+    new
+        The policy of the one step, shape (S, A) or (A,).
+    policy
+        Behaviour policy, same shape.
+    Q
+        Its probability of success after each action, same shape.
+
+    Returns
+    -------
+    Array
+        Shape (S,), or a scalar; dimensionless. 0 where V(s) = 0.
+
+    Raises
+    ------
+    ValueError
+        If `new` or `policy` is not a policy, or a shape differs.
+
+    Examples
+    --------
+    >>> float(relative_improvement([0.25, 0.75], [0.5, 0.5], [0.2, 0.6]))
+    0.25
+
+    Notes
+    -----
+    Russo (2026), the left side of Proposition 4.4.
+    """
+    pi, pi_0 = as_policy(new, "new"), as_policy(policy)
+    if pi.shape != pi_0.shape:
+        raise ValueError(f"new and policy must have the same shape, got {pi.shape} and {pi_0.shape}")
+    return np.asarray((pi * (success_ratio(pi_0, Q) - 1)).sum(axis=-1))
+
+
+def successful_visits(evaluation: Evaluation) -> Array:
+    r"""Return :math:`d_+(s) = d_0(s)\, V_0(s) / \rho_0`: expected visits to s in a successful episode.
+
+    Parameters
+    ----------
+    evaluation
+        Of the behaviour policy.
+
+    Returns
+    -------
+    Array
+        Shape (S,), expected number of visits given success; not normalised.
+
+    Notes
+    -----
+    Russo (2026), Lemma A.2.
+    """
+    return evaluation.visits * evaluation.V / evaluation.success_rate
