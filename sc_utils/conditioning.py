@@ -60,7 +60,8 @@ def success_ratio(policy: ArrayLike, Q: ArrayLike) -> Array:
     pi_0 = as_policy(policy)
     q = as_action_values(Q, pi_0.shape)
     V = (pi_0 * q).sum(axis=-1, keepdims=True)
-    return np.divide(q, V, out=np.ones_like(q), where=V > 0)
+    ratio: Array = np.divide(q, V, out=np.ones_like(q), where=V > 0)
+    return ratio
 
 
 def condition_on_success(policy: ArrayLike, Q: ArrayLike) -> Array:
@@ -88,7 +89,7 @@ def condition_on_success(policy: ArrayLike, Q: ArrayLike) -> Array:
 
     Examples
     --------
-    >>> condition_on_success([0.5, 0.5], [0.2, 0.6])
+    >>> condition_on_success([0.5, 0.5], [0.25, 0.75])
     array([0.25, 0.75])
 
     Notes
@@ -122,8 +123,8 @@ def condition_on_failure(policy: ArrayLike, Q: ArrayLike) -> Array:
 
     Examples
     --------
-    >>> condition_on_failure([0.5, 0.5], [0.2, 0.6]).round(4)
-    array([0.6667, 0.3333])
+    >>> condition_on_failure([0.5, 0.5], [0.25, 0.75])
+    array([0.75, 0.25])
     """
     pi_0 = as_policy(policy)
     return condition_on_success(pi_0, np.maximum(1 - as_action_values(Q, pi_0.shape), 0))
@@ -155,7 +156,7 @@ def action_influence(policy: ArrayLike, Q: ArrayLike) -> Array:
 
     Examples
     --------
-    >>> float(action_influence([0.5, 0.5], [0.2, 0.6]))
+    >>> float(action_influence([0.5, 0.5], [0.25, 0.75]))
     0.25
 
     Notes
@@ -232,7 +233,7 @@ def relative_improvement(new: ArrayLike, policy: ArrayLike, Q: ArrayLike) -> Arr
 
     Examples
     --------
-    >>> float(relative_improvement([0.25, 0.75], [0.5, 0.5], [0.2, 0.6]))
+    >>> float(relative_improvement([0.25, 0.75], [0.5, 0.5], [0.25, 0.75]))
     0.25
 
     Notes

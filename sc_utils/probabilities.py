@@ -49,7 +49,7 @@ def as_policy(policy: ArrayLike, name: str = "policy") -> Array:
     >>> as_policy([[0.5, 0.48], [0.2, 0.8]])
     Traceback (most recent call last):
     ...
-    ValueError: policy[0] must sum to 1, got 0.98 (row [0.5 0.48])
+    ValueError: policy[0] must sum to 1, got 0.98 (row [0.5, 0.48])
     """
     array = as_array(policy, name)
     if array.ndim not in (1, 2) or array.size == 0:
@@ -62,7 +62,7 @@ def as_policy(policy: ArrayLike, name: str = "policy") -> Array:
     if wrong.any():
         where = first(wrong)
         raise ValueError(
-            f"{place(name, where)} must sum to 1, got {totals[where]:.10g} (row {array[where]})"
+            f"{place(name, where)} must sum to 1, got {totals[where]:.10g} (row {array[where].tolist()})"
         )
     return array
 
