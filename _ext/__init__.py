@@ -1,0 +1,1 @@
+"""How the chapters become the site: the build command and the Sphinx extensions behind it."""
