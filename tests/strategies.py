@@ -1,0 +1,70 @@
+"""Hypothesis strategies for decision processes and policies.
+
+Probabilities are ratios of small integers, so a failing example is short to read and has short
+exact rationals. There are never as many states as actions: a transposed array cannot hide.
+"""
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+
+from sc_utils.mdp import SuccessMDP
+
+Array = NDArray[np.float64]
+
+
+def _normalised(weights: NDArray[np.int64]) -> Array:
+    return weights / weights.sum(axis=-1, keepdims=True)
+
+
+@st.composite
+def random_mdps(
+    draw: st.DrawFn,
+    *,
+    min_states: int = 2,
+    max_states: int = 5,
+    min_actions: int = 3,
+    max_actions: int = 4,
+) -> SuccessMDP:
+    """Draw an MDP, usually cyclic, that ends under every policy.
+
+    Every action of every state ends the episode with positive probability, and at least one action of
+    every state can succeed at once: under a full-support policy V is positive everywhere. Single
+    actions may have no chance of success, and some states may never be visited.
+    """
+    n_actions = draw(st.integers(min_actions, max_actions))
+    n_states = draw(st.integers(min_states, max_states).filter(lambda n: n != n_actions))
+    weights = draw(
+        arrays(np.int64, (n_states, n_actions, n_states + 2), elements=st.integers(0, 6))
+    )
+    # The last two columns are success and failure.
+    weights[:, :, -1] += weights[:, :, -2:].sum(axis=2) == 0
+    lucky = draw(arrays(np.intp, n_states, elements=st.integers(0, n_actions - 1)))
+    weights[np.arange(n_states), lucky, -2] += 1
+    start = draw(arrays(np.int64, n_states, elements=st.integers(0, 4)))
+    start[draw(st.integers(0, n_states - 1))] += 1
+    probabilities = _normalised(weights)
+    return SuccessMDP.from_dense(
+        probabilities[:, :, :-2], probabilities[:, :, -2], _normalised(start)
+    )
+
+
+@st.composite
+def policies_of(draw: st.DrawFn, mdp: SuccessMDP, *, full_support: bool = True) -> Array:
+    """Draw a policy of `mdp`; with ``full_support=False`` it may leave actions out."""
+    shape = (mdp.n_states, mdp.n_actions)
+    weights = draw(arrays(np.int64, shape, elements=st.integers(int(full_support), 8)))
+    if not full_support:
+        kept = draw(arrays(np.intp, mdp.n_states, elements=st.integers(0, mdp.n_actions - 1)))
+        weights[np.arange(mdp.n_states), kept] += 1
+    return _normalised(weights)
+
+
+@st.composite
+def mdps_with_policies(
+    draw: st.DrawFn, *, full_support: bool = True, **sizes: int
+) -> tuple[SuccessMDP, Array]:
+    """Draw an MDP and one of its policies."""
+    mdp = draw(random_mdps(**sizes))
+    return mdp, draw(policies_of(mdp, full_support=full_support))
