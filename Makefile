@@ -26,7 +26,7 @@ check: .venv/ready ## lint, format, types and doctests, in seconds
 	@.venv/bin/ruff format --check $(CODE)
 	@.venv/bin/python -m _ext.cells check
 	@.venv/bin/mypy
-	@.venv/bin/python -m pytest --quiet sc_utils README.md
+	@.venv/bin/python -m pytest --quiet sc_utils _ext README.md
 
 format: .venv/ready ## repair what `check` finds and can be repaired
 	@.venv/bin/ruff check --fix $(CODE)
