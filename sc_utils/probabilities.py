@@ -1,4 +1,6 @@
-"""Arrays of probabilities, checked where they enter: a bad one is refused with its place and its value."""
+"""Arguments checked where they enter: a bad one is refused with its place and its value."""
+
+from operator import index
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -62,7 +64,8 @@ def as_policy(policy: ArrayLike, name: str = "policy") -> Array:
     if wrong.any():
         where = first(wrong)
         raise ValueError(
-            f"{place(name, where)} must sum to 1, got {totals[where]:.10g} (row {array[where].tolist()})"
+            f"{place(name, where)} must sum to 1, got {totals[where]:.10g} "
+            f"(row {array[where].tolist()})"
         )
     return array
 
@@ -93,3 +96,37 @@ def first(mask: NDArray[np.bool_]) -> tuple[int, ...]:
 def place(name: str, where: tuple[int, ...]) -> str:
     """Return `name` with its index, as in ``policy[3, 1]``; the bare name where there is none."""
     return f"{name}[{', '.join(map(str, where))}]" if where else name
+
+
+def as_count(value: int, name: str) -> int:
+    """Return a whole number of things, at least 1.
+
+    Raises
+    ------
+    TypeError
+        If it is not an integer.
+    ValueError
+        If it is below 1.
+    """
+    try:
+        count = index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {value!r}") from None
+    if count < 1:
+        raise ValueError(f"{name} must be at least 1, got {count}")
+    return count
+
+
+def as_generator(rng: np.random.Generator) -> np.random.Generator:
+    """Return a source of randomness, checked to be one.
+
+    Raises
+    ------
+    TypeError
+        If it is anything else, such as a seed.
+    """
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(
+            f"rng must be a numpy.random.Generator, such as np.random.default_rng(1), got {rng!r}"
+        )
+    return rng

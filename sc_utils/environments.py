@@ -1,0 +1,422 @@
+"""Where decision processes come from: bandits, chance, grids, Gymnasium's tables and Blackjack.
+
+Every function returns a `SuccessMDP`. Discounting enters as a *hazard*: before each step takes
+effect, the episode fails with that probability. An episode that would succeed after T steps then
+does so with probability (1 - hazard)^T, the last step included, so that
+V_hazard = E[gamma^T 1{success}] with gamma = 1 - hazard.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import breadth_first_order
+
+from sc_utils.mdp import SuccessMDP
+from sc_utils.probabilities import Array, as_array, as_count, as_generator, as_policy, first, place
+
+if TYPE_CHECKING:
+    import gymnasium
+
+__all__ = [
+    "any_ending",
+    "bandit",
+    "blackjack",
+    "from_gymnasium",
+    "positive_ending",
+    "random_mdp",
+    "slippery_grid",
+]
+
+Outcome = Callable[[int, int, int, float, bool], str]
+Table = Mapping[int, Mapping[int, Sequence[tuple[float, int, float, bool]]]]
+
+OUTCOMES = ("success", "failure", "continue")
+SUM_TOLERANCE = 1e-9
+
+
+def bandit(success_probabilities: ArrayLike) -> SuccessMDP:
+    """Return the process of one decision: pull an arm, succeed or fail.
+
+    Parameters
+    ----------
+    success_probabilities
+        Of the A arms, shape (A,).
+
+    Returns
+    -------
+    SuccessMDP
+        With one state; action a is arm a.
+
+    Raises
+    ------
+    ValueError
+        If there is no arm, or a probability is NaN or outside [0, 1]; the message names the arm.
+
+    Examples
+    --------
+    >>> bandit([0.495, 0.505]).success
+    array([[0.495, 0.505]])
+    """
+    theta = as_array(success_probabilities, "success_probabilities")
+    if theta.ndim != 1 or theta.size == 0:
+        raise ValueError(
+            f"success_probabilities must have shape (A,) with A >= 1, got {theta.shape}"
+        )
+    if ((theta < 0) | (theta > 1)).any():
+        where = first((theta < 0) | (theta > 1))
+        raise ValueError(
+            f"{place('success_probabilities', where)} must lie in [0, 1], got {theta[where]:.10g}"
+        )
+    return SuccessMDP.from_dense(np.zeros((1, theta.size, 1)), theta[np.newaxis], [1.0])
+
+
+def random_mdp(n_states: int, n_actions: int, *, rng: np.random.Generator) -> SuccessMDP:
+    """Draw a process with few successors per action, in which every action may end the episode.
+
+    Each action leads to at most three states, uniformly drawn, with uniform weights among them. It
+    ends the episode with a probability uniform on (0, 0.2), and the share of success in that is
+    uniform on (0, 1). An episode therefore ends under every policy, after about ten steps, and
+    success is possible from every state. The start distribution is uniform on the simplex.
+
+    Parameters
+    ----------
+    n_states, n_actions
+        S and A, at least 1.
+    rng
+        Source of randomness.
+
+    Raises
+    ------
+    TypeError
+        If a size is not an integer, or `rng` is not a generator.
+    ValueError
+        If a size is below 1.
+
+    Examples
+    --------
+    >>> mdp = random_mdp(5, 3, rng=np.random.default_rng(1))
+    >>> bool((mdp.success > 0).all() and (mdp.failure > 0).all())
+    True
+    """
+    S, A = as_count(n_states, "n_states"), as_count(n_actions, "n_actions")
+    as_generator(rng)
+    n_successors = min(3, S)
+    ends = 0.2 * (1 - rng.random((S, A)))  # rng.random() may be 0, never 1
+    success = ends * (1 - rng.random((S, A)))
+    stays = (1 - ends).reshape(-1, 1) * rng.dirichlet(np.ones(n_successors), S * A)
+    row = np.repeat(np.arange(S * A), n_successors)
+    column = rng.integers(S, size=row.size)
+    transition = csr_array((stays.ravel(), (row, column)), shape=(S * A, S))
+    return SuccessMDP(transition, success, rng.dirichlet(np.ones(S)), np.arange(S))
+
+
+def slippery_grid(
+    n_rows: int, n_columns: int, *, holes: ArrayLike | None = None, hazard: float = 0.0
+) -> SuccessMDP:
+    """Return the walk over ice from the upper left corner to the goal in the lower right one.
+
+    The actions 0, 1, 2, 3 push left, down, right and up. The walker goes the way it is pushed or to
+    either side of it, with probability 1/3 each, and stays where it is rather than leave the grid.
+    The goal is success, a hole is failure. This is Gymnasium's FrozenLake at any size; a grid of
+    1000 x 1000 takes seconds.
+
+    Parameters
+    ----------
+    n_rows, n_columns
+        Size of the grid, at least 2 cells in all.
+    holes
+        Where the ice is broken, booleans of shape (n_rows, n_columns); nowhere by default.
+    hazard
+        Probability of failure at each step, in [0, 1).
+
+    Returns
+    -------
+    SuccessMDP
+        Its states are the cells that can be reached; the label of row r, column c is
+        ``r * n_columns + c``.
+
+    Raises
+    ------
+    TypeError
+        If a size is not an integer, or `holes` is not boolean.
+    ValueError
+        If the grid has fewer than two cells, `holes` has another shape, a hole lies under the start
+        or the goal, the goal is out of reach, or the hazard lies outside [0, 1).
+
+    Examples
+    --------
+    >>> slippery_grid(1, 3).success
+    array([[0.        , 0.        , 0.        , 0.        ],
+           [0.        , 0.33333333, 0.33333333, 0.33333333]])
+    """
+    shape = as_count(n_rows, "n_rows"), as_count(n_columns, "n_columns")
+    ice = _as_ice(holes, shape)
+    survival = 1 - _as_hazard(hazard)
+    row, column = np.indices(shape).reshape(2, -1)
+    # next_cell[m, c]: where move m (left, down, right, up) leads from cell c
+    next_cell = np.ravel_multi_index(
+        (np.add.outer([0, 1, 0, -1], row), np.add.outer([-1, 0, 1, 0], column)), shape, mode="clip"
+    )
+
+    goal = ice.size - 1
+    walkable = ice & (np.arange(ice.size) != goal)
+    cells = _reachable(next_cell, walkable)
+    S = cells.size
+    number = np.full(ice.size, -1)
+    number[cells] = np.arange(S)
+
+    # slips[s, a, j]: the cell that action a leads to from state s, in the j-th of three ways
+    slips = np.moveaxis(next_cell[:, cells][(np.arange(4)[:, np.newaxis] + [-1, 0, 1]) % 4], 2, 0)
+    success = (slips == goal).sum(axis=2) * (survival / 3)
+    if not success.any():
+        raise ValueError("the holes cut the goal off from the start")
+    pair, way = np.nonzero(walkable[slips].reshape(4 * S, 3))
+    columns = number[slips.reshape(4 * S, 3)[pair, way]]
+    transition = csr_array((np.full(pair.size, survival / 3), (pair, columns)), shape=(4 * S, S))
+    return SuccessMDP(transition, success, (cells == 0).astype(np.float64), cells)
+
+
+def from_gymnasium(
+    env: "gymnasium.Env[Any, Any]", *, outcome: Outcome, hazard: float = 0.0
+) -> SuccessMDP:
+    """Return the process that a Gymnasium environment's own table describes.
+
+    Parameters
+    ----------
+    env
+        An environment with a table: ``env.unwrapped.P[s][a]`` lists
+        ``(probability, next state, reward, terminated)``, and
+        ``env.unwrapped.initial_state_distrib`` holds the start distribution. FrozenLake,
+        CliffWalking and Taxi have one. The table knows no time limit.
+    outcome
+        What success is, for you to say: called as ``outcome(s, a, s2, reward, terminated)`` for
+        each step that can be reached, it returns "success", "failure" or "continue". A reward alone
+        does not tell: CliffWalking's goal pays -1. Ready-made: `positive_ending`, `any_ending`.
+    hazard
+        Probability that the episode fails at each step, in [0, 1): one minus the discount factor.
+
+    Returns
+    -------
+    SuccessMDP
+        Its states are those that can be reached from the start, under some actions and without an
+        earlier exit; `labels` are the environment's own numbers for them, in increasing order.
+
+    Raises
+    ------
+    TypeError
+        If the environment has no table.
+    ValueError
+        If `outcome` returns another word, or "continue" where the environment has terminated, or
+        never returns "success"; if the probabilities of a step do not sum to 1; or if the hazard
+        lies outside [0, 1). The messages name the step.
+
+    Examples
+    --------
+    >>> import gymnasium
+    >>> lake = from_gymnasium(gymnasium.make("FrozenLake-v1"), outcome=positive_ending)
+    >>> lake.labels
+    array([ 0,  1,  2,  3,  4,  6,  8,  9, 10, 13, 14])
+
+    In CliffWalking, let a fall be the failure:
+
+    >>> def crossing(s, a, s2, reward, terminated):
+    ...     return "failure" if reward == -100 else any_ending(s, a, s2, reward, terminated)
+    >>> cliff = from_gymnasium(gymnasium.make("CliffWalking-v1"), outcome=crossing, hazard=0.05)
+    >>> cliff.n_states
+    37
+    """
+    table, start = _table_of(env)
+    survival = 1 - _as_hazard(hazard)
+    steps = _reachable_steps(table, np.flatnonzero(start).tolist(), outcome)
+    labels = sorted({s for s, *_ in steps})
+    number = {label: i for i, label in enumerate(labels)}
+    S, A = len(labels), len(table[labels[0]])
+
+    success = np.zeros((S, A))
+    entries = []
+    for s, a, s2, probability, end in steps:
+        if end == "success":
+            success[number[s], a] += survival * probability
+        elif end == "continue":
+            entries.append((survival * probability, number[s] * A + a, number[s2]))
+    if not success.any():
+        raise ValueError(f"outcome never says 'success' for a step that {_name_of(env)} can take")
+    probabilities, rows, columns = np.array(entries).reshape(-1, 3).T
+    transition = csr_array(
+        (probabilities, (rows.astype(np.intp), columns.astype(np.intp))), shape=(S * A, S)
+    )
+    return SuccessMDP(transition, success, start[labels], np.array(labels))
+
+
+def positive_ending(s: int, a: int, s2: int, reward: float, terminated: bool) -> str:
+    """Call an ending with positive reward a success, any other a failure: FrozenLake, Taxi."""
+    return "continue" if not terminated else "success" if reward > 0 else "failure"
+
+
+def any_ending(s: int, a: int, s2: int, reward: float, terminated: bool) -> str:
+    """Call every ending a success: arrival is all, as in CliffWalking."""
+    return "success" if terminated else "continue"
+
+
+def blackjack() -> SuccessMDP:
+    """Return Gymnasium's Blackjack-v1 (default rules) exactly; success is to win the hand.
+
+    An infinite deck; the dealer draws to 17 and then stands, on a soft 17 too; a natural counts as
+    any 21. Action 0 sticks, action 1 hits. A draw is not a win: it counts as failure.
+
+    Returns
+    -------
+    SuccessMDP
+        With 280 states. `labels` has the fields "player" (sum, 4 to 21), "dealer" (the showing
+        card, 1 to 10, 1 for an ace) and "usable_ace"; as a tuple, a label equals the environment's
+        observation.
+
+    Examples
+    --------
+    >>> mdp = blackjack()
+    >>> stick_at_20 = np.eye(2)[(mdp.labels["player"] < 20).astype(int)]
+    >>> mdp.labels.tolist().index((20, 10, False))
+    169
+
+    Notes
+    -----
+    The rules of Sutton and Barto, *Reinforcement Learning*, Example 5.1, except for naturals.
+    """
+    hands = [
+        (player, dealer, ace)
+        for ace in (False, True)
+        for player in range(12 if ace else 4, 22)
+        for dealer in CARDS
+    ]
+    number = {hand: i for i, hand in enumerate(hands)}
+    transition = np.zeros((len(hands), 2, len(hands)))
+    success = np.zeros((len(hands), 2))
+    initial = np.zeros(len(hands))
+    for i, (player, dealer, ace) in enumerate(hands):
+        success[i, STICK] = sum(_dealer_scores(*_add_card(0, False, dealer))[:player])
+        for card, p in CARDS.items():
+            total, usable_ace = _add_card(player, ace, card)
+            if total <= 21:
+                transition[i, HIT, number[total, dealer, usable_ace]] += p
+    for card, p in CARDS.items():
+        for other, q in CARDS.items():
+            player, ace = _add_card(*_add_card(0, False, card), other)
+            for dealer, r in CARDS.items():
+                initial[number[player, dealer, ace]] += p * q * r
+    fields = [("player", np.intp), ("dealer", np.intp), ("usable_ace", np.bool_)]
+    return SuccessMDP.from_dense(transition, success, initial, np.array(hands, dtype=fields))
+
+
+STICK, HIT = 0, 1
+CARDS = {card: (4 if card == 10 else 1) / 13 for card in range(1, 11)}
+
+
+def _add_card(total: int, usable_ace: bool, card: int) -> tuple[int, bool]:
+    """Add a card to a hand; an ace counts 11 where that does not bust."""
+    hard = total - 10 * usable_ace + card
+    usable_ace = (usable_ace or card == 1) and hard + 10 <= 21
+    return hard + 10 * usable_ace, usable_ace
+
+
+@cache
+def _dealer_scores(total: int, usable_ace: bool) -> tuple[float, ...]:
+    """Return the probabilities of the dealer's final scores 0 (bust) to 21, from a hand."""
+    if total >= 17:
+        return tuple(float(score == (total if total <= 21 else 0)) for score in range(22))
+    draws = [(p, _dealer_scores(*_add_card(total, usable_ace, card))) for card, p in CARDS.items()]
+    return tuple(sum(p * scores[score] for p, scores in draws) for score in range(22))
+
+
+def _as_ice(holes: ArrayLike | None, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Return which cells of a grid hold, flat; the first and the last must."""
+    broken = np.zeros(shape, dtype=np.bool_) if holes is None else np.asarray(holes)
+    if broken.dtype != np.bool_:
+        raise TypeError(f"holes must be booleans, got {broken.dtype}")
+    if broken.shape != shape:
+        raise ValueError(f"holes must have the grid's shape {shape}, got {broken.shape}")
+    if broken.size < 2:
+        raise ValueError("a grid needs two cells, a start and a goal, got 1")
+    for cell, what in [((0, 0), "start"), ((shape[0] - 1, shape[1] - 1), "goal")]:
+        if broken[cell]:
+            raise ValueError(f"{place('holes', cell)} lies under the {what}")
+    return ~broken.ravel()
+
+
+def _reachable(next_cell: NDArray[np.intp], walkable: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Return the walkable cells that can be reached from cell 0, in increasing order."""
+    source = np.tile(np.arange(walkable.size), len(next_cell))
+    target = next_cell.ravel()
+    ahead = walkable[source] & walkable[target]
+    graph = csr_array(
+        (np.ones(ahead.sum(), dtype=np.int8), (source[ahead], target[ahead])),
+        shape=(walkable.size, walkable.size),
+    )
+    return np.sort(breadth_first_order(graph, 0, return_predecessors=False))
+
+
+def _as_hazard(hazard: float) -> float:
+    if not 0 <= hazard < 1:
+        raise ValueError(f"hazard must lie in [0, 1), got {hazard}")
+    return hazard
+
+
+def _name_of(env: "gymnasium.Env[Any, Any]") -> str:
+    spec = getattr(env, "spec", None)
+    return spec.id if spec is not None else type(env).__name__
+
+
+def _table_of(env: "gymnasium.Env[Any, Any]") -> tuple[Table, Array]:
+    """Return an environment's transition table and its start distribution."""
+    raw = getattr(env, "unwrapped", env)
+    table, start = getattr(raw, "P", None), getattr(raw, "initial_state_distrib", None)
+    if table is None or start is None:
+        raise TypeError(
+            f"{_name_of(env)} has no transition table: from_gymnasium needs env.unwrapped.P and "
+            f"env.unwrapped.initial_state_distrib, as FrozenLake, CliffWalking and Taxi have"
+        )
+    if getattr(raw, "fickle_passenger", False):
+        raise ValueError(f"the table of {_name_of(env)} leaves out its fickle passenger")
+    return table, as_policy(start, "initial_state_distrib")
+
+
+def _reachable_steps(
+    table: Table, start: list[int], outcome: Outcome
+) -> list[tuple[int, int, int, float, str]]:
+    """Return ``(s, a, s2, probability, outcome)`` of every possible step of a reachable state."""
+    steps = []
+    actions = list(range(len(table[start[0]])))
+    found, waiting = set(start), list(start)
+    while waiting:
+        s = waiting.pop()
+        if sorted(table[s]) != actions:
+            raise ValueError(f"P[{s}] must hold the actions {actions}, got {sorted(table[s])}")
+        for a, row in table[s].items():
+            total = sum(probability for probability, *_ in row)
+            if abs(total - 1) > SUM_TOLERANCE:
+                raise ValueError(
+                    f"the probabilities of P[{s}][{a}] must sum to 1, got {total:.10g}"
+                )
+            for probability, s2, reward, terminated in row:
+                if probability == 0:
+                    continue
+                end = outcome(s, a, s2, reward, terminated)
+                _check_outcome(end, f"outcome(s={s}, a={a}, s2={s2}, reward={reward})", terminated)
+                steps.append((s, a, s2, probability, end))
+                if end == "continue" and s2 not in found:
+                    found.add(s2)
+                    waiting.append(s2)
+    return steps
+
+
+def _check_outcome(end: str, call: str, terminated: bool) -> None:
+    if end not in OUTCOMES:
+        raise ValueError(f"{call} must be 'success', 'failure' or 'continue', got {end!r}")
+    if end == "continue" and terminated:
+        raise ValueError(
+            f"{call} says 'continue', but there the environment has terminated: "
+            f"it must be 'success' or 'failure'"
+        )
