@@ -83,6 +83,8 @@ class Mended(HTMLParser):
             case "p" if self.title_due and "admonition-title" in classes:
                 self.title_due = False
                 return "summary", attributes
+            case "a" if any(element.new == "summary" for element in self.renamed):
+                return "span", {}  # a link within what opens and shuts could not be told apart
             case "summary":  # of a hidden cell: the label would hide the words that are seen
                 return tag, without(attributes, "aria-label")
             case "p" if "admonition-title" in classes and classes & {"collapsed", "expanded"}:
