@@ -132,8 +132,8 @@ class ExactMDP:
         r = exact_matrix(success, "success")
         mu = exact_row(initial, "initial")
         S, A = len(mu), len(r[0]) if r else 0
-        shapes = {len(P), len(r)} == {S} and all(len(row) == A for row in r)
-        if not shapes or any(len(rows) != A or any(len(p) != S for p in rows) for rows in P):
+        matching = {len(P), len(r)} == {S} and all(len(row) == A for row in r)
+        if not (S and matching) or any(len(rows) != A or any(len(p) != S for p in rows) for rows in P):
             raise ValueError("transition, success and initial must have shapes (S, A, S), (S, A), (S,)")
         return cls(P, r, mu)
 
@@ -150,7 +150,17 @@ class ExactEvaluation:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """A whole episode: its decisions, its probability under the policy, and its outcome."""
+    """A whole episode.
+
+    Attributes
+    ----------
+    decisions
+        Its (state, action) pairs in order of time.
+    probability
+        Under the policy.
+    success
+        How it ends.
+    """
 
     decisions: tuple[tuple[int, int], ...]
     probability: Expr

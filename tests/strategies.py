@@ -8,8 +8,10 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
+from sympy import Rational
 
 from sc_utils.mdp import SuccessMDP
+from sc_utils.symbolic import ExactMDP
 
 Array = NDArray[np.float64]
 
@@ -68,3 +70,39 @@ def mdps_with_policies(
     """Draw an MDP and one of its policies."""
     mdp = draw(random_mdps(**sizes))
     return mdp, draw(policies_of(mdp, full_support=full_support))
+
+
+@st.composite
+def acyclic_exact_mdps(
+    draw: st.DrawFn, *, deterministic: bool = False, fixed_start: bool = False
+) -> tuple[ExactMDP, list[list[Rational]]]:
+    """Draw a process in exact rationals that never comes back to a state, and a policy of it.
+
+    Its episodes can be listed one by one. Every state can succeed; with `deterministic` each action
+    has one next state or one outcome.
+    """
+    n_states, n_actions = draw(st.sampled_from([(2, 3), (3, 2), (4, 3)]))
+    transition, success, policy = [], [], []
+    for s in range(n_states):
+        rows, wins = [], []
+        for a in range(n_actions):
+            weights = [0] * (n_states + 2)  # the last two are success and failure
+            later = range(s + 1, n_states + 2)
+            if deterministic:
+                weights[draw(st.sampled_from(later))] = 1
+            else:
+                for t in later:
+                    weights[t] = draw(st.integers(0, 3))
+                weights[-1] += sum(weights) == 0
+            if a == 0 and sum(weights[:-1]) == 0:  # somebody has to succeed
+                weights[-1], weights[-2] = 0, 1
+            total = sum(weights)
+            rows.append([Rational(x, total) for x in weights[:n_states]])
+            wins.append(Rational(weights[-2], total))
+        transition.append(rows)
+        success.append(wins)
+        choice = [draw(st.integers(1, 4)) for _ in range(n_actions)]
+        policy.append([Rational(x, sum(choice)) for x in choice])
+    start = [1, *(0 if fixed_start else draw(st.integers(0, 3)) for _ in range(n_states - 1))]
+    initial = [Rational(x, sum(start)) for x in start]
+    return ExactMDP.of(transition, success, initial), policy

@@ -1,0 +1,260 @@
+"""The operator and its three numbers: identities, oracles, worked numbers, refusals."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.optimize import minimize
+from sympy import Rational
+
+from sc_utils.conditioning import (
+    action_influence,
+    chi_squared,
+    condition_on_failure,
+    condition_on_success,
+    relative_improvement,
+    success_ratio,
+    successful_visits,
+)
+from sc_utils.mdp import evaluate
+from sc_utils.symbolic import ActionDraw, exact_evaluate, trajectories
+from tests.strategies import acyclic_exact_mdps, mdps_with_policies
+
+POLICY = np.array([[0.30, 0.25, 0.20, 0.15, 0.10], [0.2, 0.2, 0.2, 0.2, 0.2]])
+Q = np.array([[0.05, 0.10, 0.20, 0.40, 0.60], [0.9, 0.0, 0.9, 0.0, 0.9]])
+
+
+def rational_rows(draw: st.DrawFn) -> tuple[list[Fraction], list[Fraction]]:
+    n = draw(st.integers(2, 6))
+    weights = draw(st.lists(st.integers(1, 9), min_size=n, max_size=n))
+    chances = draw(st.lists(st.integers(0, 12), min_size=n, max_size=n).filter(any))
+    return [Fraction(w, sum(weights)) for w in weights], [Fraction(c, 12) for c in chances]
+
+
+one_decision = st.composite(rational_rows)()
+
+
+# Identities
+
+
+@given(mdps_with_policies())
+def test_three_numbers_agree_at_every_state(case):
+    mdp, policy = case
+    q = evaluate(mdp, policy).Q
+    pi_plus = condition_on_success(policy, q)
+    influence = action_influence(policy, q)
+    np.testing.assert_allclose(chi_squared(pi_plus, policy), influence, rtol=1e-9, atol=1e-14)
+    improvement = relative_improvement(pi_plus, policy, q)
+    np.testing.assert_allclose(improvement, influence, rtol=1e-9, atol=1e-14)
+
+
+@given(mdps_with_policies(full_support=False))
+def test_behaviour_is_the_mixture_of_success_and_failure(case):
+    mdp, policy = case
+    e = evaluate(mdp, policy)
+    V = e.V[:, None]
+    mixture = V * condition_on_success(policy, e.Q) + (1 - V) * condition_on_failure(policy, e.Q)
+    np.testing.assert_allclose(mixture, policy, atol=1e-12)
+
+
+@given(mdps_with_policies())
+def test_conditioned_policy_never_does_worse_at_any_state(case):
+    mdp, policy = case
+    old = evaluate(mdp, policy)
+    new = evaluate(mdp, condition_on_success(policy, old.Q))
+    assert (new.V >= old.V * (1 + action_influence(policy, old.Q)) - 1e-12).all()
+
+
+@given(one_decision, st.floats(0.05, 0.9))
+def test_offset_dilutes_influence_and_scale_does_not(case, share):
+    pi, q = (np.array(row, dtype=float) for row in case)
+    V, I = pi @ q, float(action_influence(pi, q))
+    b = share * (1 - q.max())
+    assert float(action_influence(pi, q + b)) == pytest.approx(I * (V / (V + b)) ** 2, abs=1e-13)
+    assert float(action_influence(pi, share * q)) == pytest.approx(I, abs=1e-13)
+
+
+@given(one_decision, st.integers(1, 6))
+def test_rounds_multiply(case, k):
+    pi, q = (np.array(row, dtype=float) for row in case)
+    after = pi
+    for _ in range(k):
+        after = condition_on_success(after, q)
+    power = pi * q**k
+    np.testing.assert_allclose(after, power / power.sum(), rtol=1e-11)
+
+
+# Derivations
+
+
+def test_three_numbers_for_any_number_of_actions():
+    import sympy as sp
+
+    X, V = sp.symbols("X V", positive=True)
+    draw = ActionDraw({X: V})
+    w = X / V
+    improvement = draw.expect(w * X) / V - 1
+    movement = draw.expect((w - 1) ** 2)
+    influence = draw.expect((X - V) ** 2) / V**2
+    assert sp.expand(improvement - influence) == 0
+    assert sp.expand(movement - influence) == 0
+    assert sp.expand(movement - draw.expect((w - 1) ** 3)) != 0
+
+
+# Oracles
+
+
+@given(one_decision)
+def test_three_numbers_are_equal_in_exact_rationals(case):
+    pi, q = case
+    V = sum(p * x for p, x in zip(pi, q, strict=True))
+    new = [p * x / V for p, x in zip(pi, q, strict=True)]
+    improvement = (sum(n * x for n, x in zip(new, q, strict=True)) - V) / V
+    movement = sum((n - p) ** 2 / p for n, p in zip(new, pi, strict=True))
+    influence = sum(p * (x - V) ** 2 for p, x in zip(pi, q, strict=True)) / V**2
+    assert improvement == movement == influence
+    ours = action_influence(np.array(pi, dtype=float), np.array(q, dtype=float))
+    assert float(ours) == pytest.approx(float(influence), rel=1e-12, abs=1e-15)
+
+
+@given(one_decision)
+def test_bayes_form_by_listing_all_outcomes(case):
+    pi, q = case
+    joint = {(a, 1): p * x for a, (p, x) in enumerate(zip(pi, q, strict=True))}
+    joint |= {(a, 0): p * (1 - x) for a, (p, x) in enumerate(zip(pi, q, strict=True))}
+    success = sum(p for (_, outcome), p in joint.items() if outcome)
+    conditional = [float(joint[a, 1] / success) for a in range(len(pi))]
+    ours = condition_on_success(np.array(pi, dtype=float), np.array(q, dtype=float))
+    np.testing.assert_allclose(ours, conditional, rtol=1e-13)
+
+
+def test_bayes_form_by_play(rng):
+    actions = rng.choice(5, size=400_000, p=POLICY[0])
+    wins = actions[rng.random(actions.size) < Q[0, actions]]
+    expected = condition_on_success(POLICY, Q)[0]
+    error = np.sqrt(expected * (1 - expected) / wins.size)
+    z = (np.bincount(wins, minlength=5) / wins.size - expected) / error
+    assert np.abs(z).max() < 4
+
+
+@given(acyclic_exact_mdps())
+def test_bayes_form_at_every_state_and_time_by_listing_all_episodes(case):
+    """P(A_t = a | S_t = s, R = 1) does not depend on t, and equals the formula exactly."""
+    mdp, policy = case
+    exact = exact_evaluate(mdp, policy)
+    seen, chosen = {}, {}
+    for path in trajectories(mdp, policy):
+        for t, (s, a) in enumerate(path.decisions):
+            if path.success:
+                seen[t, s] = seen.get((t, s), Rational(0)) + path.probability
+                chosen[t, s, a] = chosen.get((t, s, a), Rational(0)) + path.probability
+    for (t, s, a), p in chosen.items():
+        assert p / seen[t, s] == policy[s][a] * exact.Q[s][a] / exact.V[s]
+    for s, visits in enumerate(exact.visits):
+        in_successes = sum(p for (_, state), p in seen.items() if state == s)
+        assert in_successes / exact.success_rate == visits * exact.V[s] / exact.success_rate
+
+
+def test_imitation_target_by_a_general_optimiser():
+    target = condition_on_success(POLICY, Q)[0]
+
+    def log_loss(logits):
+        return np.logaddexp.reduce(logits) - target @ logits
+
+    logits = minimize(log_loss, np.zeros(5), tol=1e-12).x
+    fitted = np.exp(logits - np.logaddexp.reduce(logits))
+    np.testing.assert_allclose(fitted, target, atol=1e-5)
+
+
+# Worked numbers
+
+
+def test_two_nearly_equal_arms():
+    """Russo (2026), Example 3.1."""
+    coin, arms = [0.5, 0.5], [0.495, 0.505]
+    pi_plus = condition_on_success(coin, arms)
+    np.testing.assert_allclose(pi_plus, arms, rtol=1e-13)
+    assert pi_plus @ arms == pytest.approx(0.50005, rel=1e-12)
+    assert float(action_influence(coin, arms)) == pytest.approx(1e-4, rel=1e-11)
+    assert (pi_plus @ arms - 0.5) / 0.005 == pytest.approx(0.01, rel=1e-9)
+
+
+def test_hidden_context_makes_imitation_worse_than_the_behaviour():
+    """The behaviour sees the context, the learner does not: action a wins the counts, b the tasks."""
+    q = np.array([[0.90, 0.95], [0.05, 0.10]])
+    behaviour = np.array([[0.9, 0.1], [0.1, 0.9]])
+    wins = (0.5 * behaviour * q).sum(axis=0)
+    blind = np.broadcast_to(wins / wins.sum(), (2, 2))
+    value = lambda policy: 0.5 * (policy * q).sum()
+    assert (q[:, 1] > q[:, 0]).all()
+    assert value(blind) < value(behaviour) - 0.01
+    assert value(condition_on_success(behaviour, q)) > value(behaviour)
+
+
+def test_small_influence_keeps_its_digits():
+    q = 0.5 + np.array([-1e-9, 1e-9])
+    assert float(action_influence([0.5, 0.5], q)) == pytest.approx(4e-18, rel=1e-6)
+
+
+def test_where_nothing_succeeds_the_behaviour_stays():
+    policy, q = np.array([[0.2, 0.8], [0.5, 0.5]]), np.array([[0.0, 0.0], [0.25, 0.75]])
+    np.testing.assert_array_equal(condition_on_success(policy, q)[0], policy[0])
+    np.testing.assert_array_equal(success_ratio(policy, q)[0], [1, 1])
+    assert action_influence(policy, q)[0] == 0
+    assert relative_improvement(policy, policy, q)[0] == 0
+    np.testing.assert_array_equal(condition_on_failure(policy, 1 - q)[0], policy[0])
+
+
+def test_leaving_the_support_is_infinitely_far():
+    assert chi_squared([[0.5, 0.5], [0.5, 0.5]], [[1.0, 0.0], [0.5, 0.5]]).tolist() == [np.inf, 0]
+
+
+@given(mdps_with_policies())
+def test_successful_visits_sum_over_the_next_states_of_the_conditioned_flow(case):
+    """d_+ solves the flow equation of the conditioned process, without mentioning visits."""
+    mdp, policy = case
+    e = evaluate(mdp, policy)
+    d_plus = successful_visits(e)
+    P = mdp.transition.toarray().reshape(mdp.n_states, mdp.n_actions, -1)
+    kernel = np.einsum("sa,sat,t->st", policy, P, e.V) / e.V[:, None]
+    start = mdp.initial * e.V / e.success_rate
+    np.testing.assert_allclose(d_plus, start + d_plus @ kernel, rtol=1e-9, atol=1e-13)
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("policy", "q", "message"),
+    [
+        ([[0.5, 0.48]], [[0.1, 0.2]], r"policy\[0\] must sum to 1, got 0.98 \(row \[0.5, 0.48\]\)"),
+        ([[0.5, 0.5], [1.1, -0.1]], np.ones((2, 2)), r"policy\[1, 1\] must not be negative"),
+        ([[0.5, np.nan]], [[0.1, 0.2]], r"policy\[0, 1\] is NaN"),
+        ([0.5, 0.5], [0.1, np.nan], r"Q\[1\] is NaN"),
+        ([0.5, 0.5], [0.1, 1.2], r"Q\[1\] must be a probability, got 1.2"),
+        ([0.5, 0.5], [-0.1, 0.2], r"Q\[0\] must be a probability, got -0.1"),
+        ([0.5, 0.5], [[0.1, 0.2]], r"Q must have the policy's shape \(2,\), got \(1, 2\)"),
+        (np.ones((2, 0)), np.ones((2, 0)), r"policy must have shape \(S, A\) or \(A,\)"),
+        (np.ones((1, 1, 1)), np.ones((1, 1, 1)), r"policy must have shape \(S, A\) or \(A,\)"),
+    ],
+)
+@pytest.mark.parametrize("function", [condition_on_success, condition_on_failure, action_influence])
+def test_bad_input_is_refused_with_place_and_value(function, policy, q, message):
+    with pytest.raises(ValueError, match=message):
+        function(policy, q)
+
+
+def test_what_is_not_a_number_is_refused():
+    with pytest.raises(TypeError, match="policy must be an array of real numbers"):
+        condition_on_success(["half", "half"], [0.1, 0.2])
+
+
+def test_policies_of_different_shapes_are_refused():
+    with pytest.raises(ValueError, match="new and old must have the same shape"):
+        chi_squared([0.5, 0.5], [[0.5, 0.5]])
+    with pytest.raises(ValueError, match="new and policy must have the same shape"):
+        relative_improvement([0.5, 0.5], [[0.5, 0.5]], [[0.5, 0.5]])
+    with pytest.raises(ValueError, match="new must sum to 1, got 1.1"):
+        chi_squared([0.5, 0.6], [0.5, 0.5])

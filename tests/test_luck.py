@@ -1,0 +1,208 @@
+"""Conditioning a whole episode: the Doob transform, and skill against luck."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from sympy import Rational, log
+
+from sc_utils.conditioning import condition_on_success, successful_visits
+from sc_utils.luck import LuckDecomposition, doob_transform, luck_decomposition
+from sc_utils.mdp import SuccessMDP, evaluate
+from sc_utils.symbolic import ExactMDP, exact_evaluate, trajectories
+from tests.strategies import acyclic_exact_mdps, mdps_with_policies
+
+
+def exact_doob(mdp, exact, policy):
+    """The three tilts in rationals, from their definitions."""
+    states, actions = range(len(mdp.initial)), range(len(mdp.success[0]))
+    Q, V, rate = exact.Q, exact.V, exact.success_rate
+
+    def per(s, a, x):
+        return x / Q[s][a] if Q[s][a] else Rational(0)
+
+    P = [[[per(s, a, mdp.transition[s][a][t] * V[t]) for t in states] for a in actions] for s in states]
+    r = [[per(s, a, mdp.success[s][a]) for a in actions] for s in states]
+    mu = [mdp.initial[s] * V[s] / rate for s in states]
+    pi = [[policy[s][a] * Q[s][a] / V[s] for a in actions] for s in states]
+    return ExactMDP.of(P, r, mu), pi
+
+
+def as_floats(mdp):
+    def numbers(nested):
+        return np.array(nested, dtype=float)
+
+    return SuccessMDP.from_dense(
+        numbers(mdp.transition), numbers(mdp.success), numbers(mdp.initial)
+    )
+
+
+def law(mdp, policy, *, only_successes=False):
+    """Probability of every episode, by name."""
+    paths = trajectories(mdp, policy)
+    if only_successes:
+        paths = (path for path in paths if path.success)
+    return {(path.decisions, path.success): path.probability for path in paths}
+
+
+# Identities
+
+
+@given(mdps_with_policies())
+def test_under_the_transform_the_conditioned_policy_always_succeeds(case):
+    mdp, policy = case
+    e = evaluate(mdp, policy)
+    given_success = evaluate(doob_transform(mdp, e), condition_on_success(policy, e.Q))
+    assert given_success.success_rate == pytest.approx(1, abs=1e-12)
+    np.testing.assert_allclose(given_success.visits, successful_visits(e), rtol=1e-9, atol=1e-13)
+
+
+@given(mdps_with_policies(full_support=False))
+def test_parts_are_not_negative_and_sum_to_the_surprise_of_success(case):
+    mdp, policy = case
+    e = evaluate(mdp, policy)
+    if (e.V == 0).any():
+        return
+    parts = luck_decomposition(mdp, e)
+    assert min(parts.start, parts.skill, parts.transition) > -1e-12
+    assert parts.total == pytest.approx(np.log(1 / e.success_rate), abs=1e-12)
+
+
+@given(acyclic_exact_mdps(deterministic=True, fixed_start=True))
+def test_without_luck_everything_is_skill_and_one_step_is_perfect(case):
+    mdp, policy = case
+    floats, pi = as_floats(mdp), np.array(policy, dtype=float)
+    e = evaluate(floats, pi)
+    parts = luck_decomposition(floats, e)
+    assert parts.start == pytest.approx(0, abs=1e-12)
+    assert parts.transition == pytest.approx(0, abs=1e-12)
+    after = evaluate(floats, condition_on_success(pi, e.Q))
+    assert after.success_rate == pytest.approx(1, abs=1e-12)
+
+
+# Oracles: every episode, in exact rationals
+
+
+@given(acyclic_exact_mdps())
+def test_transform_is_the_law_of_a_successful_episode(case):
+    mdp, policy = case
+    exact = exact_evaluate(mdp, policy)
+    conditioned = law(*exact_doob(mdp, exact, policy))
+    wins = law(mdp, policy, only_successes=True)
+    assert conditioned == {path: p / exact.success_rate for path, p in wins.items()}
+
+
+@given(acyclic_exact_mdps())
+def test_doob_transform_in_floats_is_the_exact_one(case):
+    mdp, policy = case
+    exact = exact_evaluate(mdp, policy)
+    tilted, _ = exact_doob(mdp, exact, policy)
+    ours = doob_transform(as_floats(mdp), evaluate(as_floats(mdp), np.array(policy, dtype=float)))
+    possible = np.array(exact.Q, dtype=float) > 0
+    S, A = possible.shape
+    dense = ours.transition.toarray().reshape(S, A, S)
+    np.testing.assert_allclose(
+        dense[possible], np.array(tilted.transition, dtype=float)[possible], rtol=1e-12, atol=1e-15
+    )
+    np.testing.assert_allclose(ours.success[possible], np.array(tilted.success, float)[possible])
+    np.testing.assert_allclose(ours.initial, np.array(tilted.initial, dtype=float), rtol=1e-12)
+
+
+@given(acyclic_exact_mdps())
+def test_skill_is_the_largest_drop_of_the_log_loss_on_successes(case):
+    """Skill from its definition as a difference of two log-losses, episode by episode."""
+    mdp, policy = case
+    exact = exact_evaluate(mdp, policy)
+    gain = 0.0
+    for path in trajectories(mdp, policy):
+        if path.success:
+            weight = float(path.probability / exact.success_rate)
+            gain += weight * sum(float(log(exact.Q[s][a] / exact.V[s])) for s, a in path.decisions)
+    floats = as_floats(mdp)
+    parts = luck_decomposition(floats, evaluate(floats, np.array(policy, dtype=float)))
+    assert parts.skill == pytest.approx(gain, abs=1e-12)
+
+
+@given(acyclic_exact_mdps())
+def test_one_step_is_perfect_exactly_when_no_promising_action_can_fail(case):
+    mdp, policy = case
+    exact = exact_evaluate(mdp, policy)
+    _, pi_plus = exact_doob(mdp, exact, policy)
+    after = exact_evaluate(mdp, pi_plus)
+    risky = any(
+        visits > 0 and Q > 0 and 1 - r - sum(P) > 0
+        for visits, Qs, rs, Ps in zip(after.visits, exact.Q, mdp.success, mdp.transition, strict=True)
+        for Q, r, P in zip(Qs, rs, Ps, strict=True)
+    )
+    assert (after.success_rate == 1) == (not risky)
+
+
+@given(acyclic_exact_mdps())
+def test_imitation_reproduces_the_successes_exactly_when_there_is_no_luck(case):
+    mdp, policy = case
+    exact = exact_evaluate(mdp, policy)
+    tilted, pi_plus = exact_doob(mdp, exact, policy)
+    same_start = tilted.initial == mdp.initial
+    reached = exact_evaluate(mdp, pi_plus).visits
+    same_steps = all(
+        (tilted.transition[s][a], tilted.success[s][a]) == (mdp.transition[s][a], mdp.success[s][a])
+        for s in range(len(reached))
+        for a in range(len(exact.Q[s]))
+        if reached[s] > 0 and exact.Q[s][a] > 0
+    )
+    reproduced = law(mdp, pi_plus) == law(tilted, pi_plus)
+    assert reproduced == (same_start and same_steps)
+
+
+def test_every_success_weighs_the_same_in_the_zero_variance_law():
+    P = [[[0, 0.5, 0.25], [0, 0, 0.5]], [[0, 0, 0.5], [0, 0, 0]], [[0, 0, 0], [0, 0, 0]]]
+    mdp = ExactMDP.of(P, [[0.125, 0], [0.25, 0.5], [0.75, 0.125]], [0.5, 0.5, 0])
+    policy = [[0.5, 0.5], [0.25, 0.75], [0.125, 0.875]]
+    exact = exact_evaluate(mdp, policy)
+    behaviour = law(mdp, policy, only_successes=True)
+    ideal = law(*exact_doob(mdp, exact, policy))
+    assert {behaviour[path] / p for path, p in ideal.items()} == {exact.success_rate}
+
+
+# Counterexamples
+
+
+def test_random_start_is_luck_that_imitation_does_not_reproduce():
+    """Two prompts, deterministic dynamics: the policy is perfect, the law of episodes is not theirs."""
+    mdp = ExactMDP.of([[[0, 0]] * 2] * 2, [[1, 1], [1, 0]], [0.5, 0.5])
+    policy = [[0.5, 0.5], [0.5, 0.5]]
+    exact = exact_evaluate(mdp, policy)
+    tilted, pi_plus = exact_doob(mdp, exact, policy)
+    assert exact_evaluate(mdp, pi_plus).success_rate == 1
+    assert law(mdp, pi_plus) != law(tilted, pi_plus)
+    floats = as_floats(mdp)
+    assert luck_decomposition(floats, evaluate(floats, np.array(policy))).start > 0.01
+
+
+def test_a_promising_action_that_can_fail_keeps_one_step_from_being_perfect():
+    mdp = SuccessMDP.from_dense(np.zeros((1, 3, 1)), [[0.9, 0.5, 0.0]], [1.0])
+    e = evaluate(mdp, np.full((1, 3), 1 / 3))
+    assert evaluate(mdp, condition_on_success(e.policy, e.Q)).success_rate < 0.8
+
+
+def test_a_biased_start_is_counted_as_start_luck_and_nothing_else():
+    mdp = SuccessMDP.from_dense(np.zeros((2, 3, 2)), [[1, 1, 1], [0.5, 0.5, 0.5]], [0.5, 0.5])
+    e = evaluate(mdp, np.full((2, 3), 1 / 3))
+    parts = luck_decomposition(mdp, e)
+    assert parts.skill == pytest.approx(0, abs=1e-15)
+    assert parts.start == pytest.approx(2 / 3 * np.log(4 / 3) + 1 / 3 * np.log(2 / 3), rel=1e-12)
+    assert parts.transition == pytest.approx(np.log(2) / 3, rel=1e-12)
+
+
+# Edge cases and refusals
+
+
+def test_share_of_a_certain_success_is_one():
+    assert LuckDecomposition(0.0, 0.0, 0.0).skill_share == 1
+
+
+def test_evaluation_of_another_process_is_refused():
+    small = SuccessMDP.from_dense(np.zeros((1, 3, 1)), [[0.9, 0.5, 0.0]], [1.0])
+    large = SuccessMDP.from_dense(np.zeros((2, 3, 2)), np.full((2, 3), 0.5), [0.5, 0.5])
+    e = evaluate(small, np.full((1, 3), 1 / 3))
+    with pytest.raises(ValueError, match=r"must be of this MDP, of shape \(2, 3\), got .*\(1, 3\)"):
+        doob_transform(large, e)
