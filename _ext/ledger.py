@@ -211,7 +211,7 @@ class ClaimsLedger(SphinxDirective):
         rendered: list[nodes.Node] = []
         for name in dict.fromkeys(claim.chapter for claim in claims):
             chapter = read_chapter((root / f"chapters/{name}.md").read_text(encoding="utf-8"))
-            rendered += self._parse([f"```{{rubric}} {{doc}}`/chapters/{name}`", "```"]).children
+            rendered += self._parse([f":::{{rubric}} {{doc}}`/chapters/{name}`", ":::"]).children
             for claim in claims:
                 if claim.chapter == name:
                     card = self._parse(_card(claim, chapter, tests, repository))
@@ -247,14 +247,16 @@ def _card(claim: Claim, chapter: Chapter, tests: Mapping[str, int], repository: 
         origin += f" {{cite}}`{','.join(claim.cite)}`"
     return [
         "::::{card}",
+        ":::{card-header}",
         f"{{{reference}}}`{claim.label}` {origin}",
-        "^^^",
+        ":::",
         claim.statement,
-        "+++",
+        ":::{card-footer}",
         f"- Shown: {cells('claim')}",
         f"- Derived: {evidence(claim.derivation)}",
         f"- Checked: {', '.join(map(evidence, claim.checks))}",
         f"- Breaks: {evidence(claim.counterexample)}",
+        ":::",
         "::::",
     ]
 

@@ -15,7 +15,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 TABLE = Path(__file__).resolve().parent.parent / "chapters/notation.yml"
-HEAD = ["| Symbol | In Python | Meaning | Shape | First in |", "|---|---|---|---|---|"]
+HEAD = ["| Symbol | In Python | Meaning |", "|---|---|---|"]
 
 
 def read_notation() -> dict[str, Any]:
@@ -51,19 +51,25 @@ def twin(name: str) -> object:
 
 
 class NotationTable(SphinxDirective):
-    """Render the symbols, each with a link to its Python twin and to its first chapter."""
+    """Render the symbols, chapter by chapter, each with a link to its Python twin."""
 
     def run(self) -> list[nodes.Node]:
-        """Return the table."""
+        """Return a rubric and a table for every chapter that introduces symbols."""
         self.env.note_dependency(str(TABLE))
-        rows = [
-            f"| ${row['symbol']}$ | {{py:obj}}`{_short(row['python'])} <{_target(row['python'])}>` "
-            f"| {row['meaning']} | `{row['shape']}` | {{doc}}`/chapters/{row['first']}` |"
-            for row in read_notation()["symbols"]
-        ]
+        symbols = read_notation()["symbols"]
+        lines: list[str] = []
+        for chapter in dict.fromkeys(row["first"] for row in symbols):
+            lines += [f":::{{rubric}} {{doc}}`/chapters/{chapter}`", ":::", "", *HEAD]
+            lines += [_row(row) for row in symbols if row["first"] == chapter]
+            lines += [""]
         content = nodes.container(classes=["notation-table"])
-        self.state.nested_parse(StringList([*HEAD, *rows], source=str(TABLE)), 0, content)
+        self.state.nested_parse(StringList(lines, source=str(TABLE)), 0, content)
         return [content]
+
+
+def _row(row: dict[str, str]) -> str:
+    python = f"{{py:obj}}`{_short(row['python'])} <{_target(row['python'])}>` `{row['shape']}`"
+    return f"| ${row['symbol']}$ | {python} | {row['meaning']} |"
 
 
 def _short(name: str) -> str:
