@@ -24,7 +24,7 @@ from sphinx.util.docutils import SphinxDirective
 from _ext.cells import Cell, read_cells
 
 SOURCES = {"paper": "primary", "classical": "secondary", "ours": "success"}  # and their badges
-CLAIMING = {"theorem", "lemma", "proposition", "corollary"}
+CLAIMING = {"theorem", "lemma", "proposition", "corollary"}  # examples may be claims
 LINKS = {"claim": "cell", "derives": "derivation"}  # cell metadata -> prefix of the cell's anchor
 
 PROOF_DIRECTIVE = re.compile(r"\s*[`:]{3,}\{prf:(\w+)\}")
@@ -50,10 +50,10 @@ class Claim:
 
 @dataclass(frozen=True)
 class Chapter:
-    """What the ledger sees of a chapter: its cells, its theorems and its labelled equations."""
+    """What the ledger sees of a chapter: its cells, its statements and its labelled equations."""
 
     cells: list[Cell]
-    theorems: dict[str, str]  # label -> kind; a theorem without a label stands under its line
+    statements: dict[str, str]  # label -> kind of `prf:` directive; without a label, its line
     equations: set[str]
 
     def cells_with(self, key: str, label: str) -> list[Cell]:
@@ -75,19 +75,18 @@ def read_claims(path: Path) -> list[Claim]:
 
 def read_chapter(text: str) -> Chapter:
     """Read a chapter's cells and labels."""
-    theorems: dict[str, str] = {}
+    statements: dict[str, str] = {}
     equations: set[str] = set()
     lines = text.splitlines()
     for row, line in enumerate(lines):
         label = _label(lines[row + 1 :])
         if directive := PROOF_DIRECTIVE.match(line):
-            if directive[1] in CLAIMING:
-                theorems[label or f"line {row + 1}"] = directive[1]
+            statements[label or f"at line {row + 1}"] = directive[1]
         elif "{math}" in line and label:
             equations.add(label)
         elif equation := EQUATION_LABEL.match(line):
             equations.add(equation[1])
-    return Chapter(read_cells(text), theorems, equations)
+    return Chapter(read_cells(text), statements, equations)
 
 
 def known_tests(root: Path) -> dict[str, int]:
@@ -135,7 +134,11 @@ def faults(
             reasons += _faults_in_chapter(claim, chapter)
         found += [f"{claim.label}: {reason}" for reason in reasons]
     for name, chapter in chapters.items():
-        unlisted = {label: f"{kind} {label}" for label, kind in chapter.theorems.items()}
+        unlisted = {
+            label: f"{kind} {label}"
+            for label, kind in chapter.statements.items()
+            if kind in CLAIMING
+        }
         for cell in chapter.cells:
             for key in LINKS:
                 unlisted |= {label: f"a cell's {key} {label}" for label in cell.names(key)}
@@ -167,8 +170,8 @@ def _faults_of_row(claim: Claim, tests: set[str], keys: set[str]) -> Iterator[st
 
 
 def _faults_in_chapter(claim: Claim, chapter: Chapter) -> Iterator[str]:
-    if claim.label not in chapter.theorems and claim.label not in chapter.equations:
-        yield f"{claim.chapter} has no theorem or equation of that label"
+    if claim.label not in chapter.statements and claim.label not in chapter.equations:
+        yield f"{claim.chapter} has no statement or equation of that label"
     cells = chapter.cells_with("claim", claim.label)
     if not cells:
         yield f"{claim.chapter} has no cell that shows it"
@@ -241,7 +244,7 @@ def _card(claim: Claim, chapter: Chapter, tests: Mapping[str, int], repository: 
         line = tests[item.partition("[")[0]]
         return f"[`{name}`]({repository}/blob/main/{path}#L{line})"
 
-    reference = "prf:ref" if claim.label in chapter.theorems else "eq"
+    reference = "prf:ref" if claim.label in chapter.statements else "eq"
     origin = f"{{bdg-{SOURCES[claim.source]}-line}}`{claim.source}` {claim.paper}"
     if claim.cite:
         origin += f" {{cite}}`{','.join(claim.cite)}`"
