@@ -242,7 +242,9 @@ def relative_improvement(new: ArrayLike, policy: ArrayLike, Q: ArrayLike) -> Arr
     """
     pi, pi_0 = as_policy(new, "new"), as_policy(policy)
     if pi.shape != pi_0.shape:
-        raise ValueError(f"new and policy must have the same shape, got {pi.shape} and {pi_0.shape}")
+        raise ValueError(
+            f"new and policy must have the same shape, got {pi.shape} and {pi_0.shape}"
+        )
     return np.asarray((pi * (success_ratio(pi_0, Q) - 1)).sum(axis=-1))
 
 

@@ -133,8 +133,12 @@ class ExactMDP:
         mu = exact_row(initial, "initial")
         S, A = len(mu), len(r[0]) if r else 0
         matching = {len(P), len(r)} == {S} and all(len(row) == A for row in r)
-        if not (S and matching) or any(len(rows) != A or any(len(p) != S for p in rows) for rows in P):
-            raise ValueError("transition, success and initial must have shapes (S, A, S), (S, A), (S,)")
+        if not (S and matching) or any(
+            len(rows) != A or any(len(p) != S for p in rows) for rows in P
+        ):
+            raise ValueError(
+                "transition, success and initial must have shapes (S, A, S), (S, A), (S,)"
+            )
         return cls(P, r, mu)
 
 
@@ -199,7 +203,9 @@ def exact_evaluate(mdp: ExactMDP, policy: Any) -> ExactEvaluation:
     S, A = len(mdp.initial), len(mdp.success[0])
     if len(pi) != S or any(len(row) != A for row in pi):
         raise ValueError(f"policy must have shape ({S}, {A})")
-    P_pi = sympy.Matrix(S, S, lambda s, t: sum(pi[s][a] * mdp.transition[s][a][t] for a in range(A)))
+    P_pi = sympy.Matrix(
+        S, S, lambda s, t: sum(pi[s][a] * mdp.transition[s][a][t] for a in range(A))
+    )
     r_pi = sympy.Matrix(S, 1, lambda s, _: sum(pi[s][a] * mdp.success[s][a] for a in range(A)))
     system = sympy.eye(S) - P_pi
     V = solve(system, r_pi)
@@ -285,9 +291,9 @@ def exact_row(row: Any, name: str) -> Row:
 
 def exact_number(x: Any, name: str) -> Expr:
     """Return `x` exactly; a float becomes the simple fraction it is the nearest float to."""
-    if isinstance(x, sympy.Basic):
+    if isinstance(x, sympy.Basic) and not x.is_Float:
         return x
     fraction = Fraction(x).limit_denominator(LARGEST_DENOMINATOR)
     if abs(float(fraction) - x) > 4e-16:
-        raise ValueError(f"{name} must be a simple fraction, got {x!r}")
+        raise ValueError(f"{name} must be a simple fraction, got {x}")
     return sympy.Rational(fraction.numerator, fraction.denominator)

@@ -20,7 +20,10 @@ def exact_doob(mdp, exact, policy):
     def per(s, a, x):
         return x / Q[s][a] if Q[s][a] else Rational(0)
 
-    P = [[[per(s, a, mdp.transition[s][a][t] * V[t]) for t in states] for a in actions] for s in states]
+    P = [
+        [[per(s, a, mdp.transition[s][a][t] * V[t]) for t in states] for a in actions]
+        for s in states
+    ]
     r = [[per(s, a, mdp.success[s][a]) for a in actions] for s in states]
     mu = [mdp.initial[s] * V[s] / rate for s in states]
     pi = [[policy[s][a] * Q[s][a] / V[s] for a in actions] for s in states]
@@ -130,7 +133,9 @@ def test_one_step_is_perfect_exactly_when_no_promising_action_can_fail(case):
     after = exact_evaluate(mdp, pi_plus)
     risky = any(
         visits > 0 and Q > 0 and 1 - r - sum(P) > 0
-        for visits, Qs, rs, Ps in zip(after.visits, exact.Q, mdp.success, mdp.transition, strict=True)
+        for visits, Qs, rs, Ps in zip(
+            after.visits, exact.Q, mdp.success, mdp.transition, strict=True
+        )
         for Q, r, P in zip(Qs, rs, Ps, strict=True)
     )
     assert (after.success_rate == 1) == (not risky)
@@ -156,7 +161,7 @@ def test_imitation_reproduces_the_successes_exactly_when_there_is_no_luck(case):
 def test_every_success_weighs_the_same_in_the_zero_variance_law():
     P = [[[0, 0.5, 0.25], [0, 0, 0.5]], [[0, 0, 0.5], [0, 0, 0]], [[0, 0, 0], [0, 0, 0]]]
     mdp = ExactMDP.of(P, [[0.125, 0], [0.25, 0.5], [0.75, 0.125]], [0.5, 0.5, 0])
-    policy = [[0.5, 0.5], [0.25, 0.75], [0.125, 0.875]]
+    policy = [[Rational(k, 8), Rational(8 - k, 8)] for k in (4, 2, 1)]
     exact = exact_evaluate(mdp, policy)
     behaviour = law(mdp, policy, only_successes=True)
     ideal = law(*exact_doob(mdp, exact, policy))
@@ -167,15 +172,15 @@ def test_every_success_weighs_the_same_in_the_zero_variance_law():
 
 
 def test_random_start_is_luck_that_imitation_does_not_reproduce():
-    """Two prompts, deterministic dynamics: the policy is perfect, the law of episodes is not theirs."""
+    """Two prompts, deterministic dynamics: perfect play, yet another law of episodes."""
     mdp = ExactMDP.of([[[0, 0]] * 2] * 2, [[1, 1], [1, 0]], [0.5, 0.5])
-    policy = [[0.5, 0.5], [0.5, 0.5]]
+    policy = [[Rational(1, 2)] * 2] * 2
     exact = exact_evaluate(mdp, policy)
     tilted, pi_plus = exact_doob(mdp, exact, policy)
     assert exact_evaluate(mdp, pi_plus).success_rate == 1
     assert law(mdp, pi_plus) != law(tilted, pi_plus)
     floats = as_floats(mdp)
-    assert luck_decomposition(floats, evaluate(floats, np.array(policy))).start > 0.01
+    assert luck_decomposition(floats, evaluate(floats, np.array(policy, dtype=float))).start > 0.01
 
 
 def test_a_promising_action_that_can_fail_keeps_one_step_from_being_perfect():

@@ -111,7 +111,9 @@ def test_floats_of_real_tables_become_their_fractions():
 
 
 def test_a_float_that_is_no_simple_fraction_is_refused():
-    with pytest.raises(ValueError, match=r"success\[0\]\[1\] must be a simple fraction, got 0.7071"):
+    with pytest.raises(
+        ValueError, match=r"success\[0\]\[1\] must be a simple fraction, got 0.7071"
+    ):
         ExactMDP.of([[[0], [0]]], [[0.5, 0.5**0.5]], [1])
 
 
