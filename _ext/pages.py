@@ -97,6 +97,8 @@ class Mended(HTMLParser):
                 return tag, attributes | {"aria-label": "Theme", "data-bs-title": "Theme"}
             case "i" if classes & {"fa-solid", "fas", "fab"}:  # an icon: the name is its button's
                 return tag, without(attributes, "title") | {"aria-hidden": "true"}
+            case "div" if classes & {"citation", "citation-list"}:
+                return tag, without(attributes, "role")  # one is deprecated, one is not a list
             case "div" if name == "pst-primary-sidebar":
                 return tag, attributes | {"role": "complementary", "aria-label": "Book"}
         return tag, attributes
