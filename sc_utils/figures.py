@@ -1,0 +1,235 @@
+"""One look for every figure, by day and by night; finished numbers drawn into given axes.
+
+A chapter calls `use_book_style` once and draws with the inks below, which are named after what they
+mean. The site shows every figure in these inks on paper, and in their twins of `BY_NIGHT` when the
+page is dark; everywhere else the first are seen. Eyes of every kind can tell the inks apart, and so
+can a grey printer: beside its hue each has a lightness of its own. Where two meet in one figure,
+a label, a marker or a dash still says the same as the colour.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
+from matplotlib.patches import Rectangle
+from numpy.typing import ArrayLike
+
+PAPER = "#fffefc"
+"""The ground; gaps between bars and rims around points."""
+INK = "#23262b"
+"""Words, and whatever has no ink of its own."""
+MUTED = "#5a606a"
+"""What stands back: axes, bounds, notes."""
+FAINT = "#dddad2"
+"""Grids, and areas behind a curve."""
+
+BEHAVIOUR = "#545a63"
+"""The behaviour policy: how it was before."""
+SUCCESS = "#37886b"
+"""Success, and the policy that imitates it."""
+FAILURE = "#bf422a"
+"""Failure, and what breaks."""
+ACCENT = "#1a3f7d"
+"""What the figure is about."""
+RIVAL = "#bd8900"
+"""What it is held against."""
+
+BY_NIGHT = {
+    PAPER: "#15181d",
+    INK: "#dcdfe4",
+    MUTED: "#a2a9b4",
+    FAINT: "#373d46",
+    BEHAVIOUR: "#bfc3c9",
+    SUCCESS: "#b1f2ce",
+    FAILURE: "#c65a28",
+    ACCENT: "#6191d8",
+    RIVAL: "#dd9e42",
+}
+"""Each ink's twin on a dark page."""
+
+CLOUD = 2000
+"""More points than this are drawn as pixels: as outlines they would weigh megabytes."""
+
+STYLE: dict[str, Any] = {
+    "axes.edgecolor": MUTED,
+    "axes.facecolor": "none",
+    "axes.labelcolor": INK,
+    "axes.prop_cycle": cycler(
+        color=[ACCENT, SUCCESS, FAILURE, RIVAL, BEHAVIOUR],
+        linestyle=["-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)), (0, (9, 2))],
+    ),
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlecolor": INK,
+    "axes.titlelocation": "left",
+    "axes.titlesize": "medium",
+    "axes.titleweight": "bold",
+    "figure.constrained_layout.use": True,
+    "figure.edgecolor": PAPER,
+    "figure.facecolor": PAPER,
+    "figure.figsize": (6.4, 3.4),
+    "font.family": "DejaVu Sans",  # comes with Matplotlib, so it is the same everywhere
+    "font.size": 9.5,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.8,
+    "hatch.color": INK,
+    "image.cmap": "cividis",
+    "legend.edgecolor": "none",
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "mathtext.fontset": "cm",  # the letters of the formulas in the text
+    "patch.edgecolor": PAPER,
+    "savefig.dpi": 200,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "success-conditioning",  # the same figure is the same file
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.color": MUTED,
+    "ytick.labelcolor": INK,
+}
+
+
+def use_book_style() -> None:
+    """Draw like the book from here on; in a notebook, as drawings rather than as pixels."""
+    mpl.rcParams.update(STYLE)
+    try:
+        from IPython.core.getipython import get_ipython
+        from matplotlib_inline.config import InlineBackend
+    except ModuleNotFoundError:
+        return
+    shell = get_ipython()
+    if shell is not None and "inline" in mpl.get_backend():
+        notebook = InlineBackend.instance(parent=shell)
+        notebook.shell = shell
+        notebook.print_figure_kwargs = {"bbox_inches": "tight", "metadata": {"Date": None}}
+        notebook.figure_formats = {"svg"}
+
+
+def cloud(axes: Axes, x: ArrayLike, y: ArrayLike, *, color: str) -> PathCollection:
+    """Draw many points, so light that their density shows.
+
+    Parameters
+    ----------
+    axes
+        Where to draw.
+    x, y : array (n,)
+        The points.
+    color
+        One of the inks.
+
+    Returns
+    -------
+    PathCollection
+        The points, as Matplotlib holds them.
+    """
+    points = axes.scatter(x, y, s=5, color=color, alpha=0.35, linewidths=0)
+    points.set_rasterized(len(points.get_offsets()) > CLOUD)
+    return points
+
+
+def draw_shift(axes: Axes, names: Sequence[str], before: ArrayLike, after: ArrayLike) -> None:
+    """Draw one line per case from where a number was (open circle) to where it went (full circle).
+
+    Parameters
+    ----------
+    axes
+        Where to draw.
+    names : sequence of n strings
+        Of the cases, from top to bottom.
+    before, after : array (n,)
+        The number before and after; the latter is written beside its circle.
+    """
+    x, y = np.asarray(before, dtype=float), np.asarray(after, dtype=float)
+    rows = np.arange(len(names))
+    axes.hlines(rows, x, y, color=SUCCESS)
+    axes.plot(x, rows, "o", color=BEHAVIOUR, markerfacecolor=PAPER, markersize=7, linestyle="none")
+    axes.plot(y, rows, "o", color=SUCCESS, markersize=7, linestyle="none")
+    for row, value in zip(rows, y, strict=True):
+        axes.annotate(f"{value:.3f}", (value, row), (9, 0), textcoords="offset points", va="center")
+    axes.set_yticks(rows, names)
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.spines["left"].set_visible(False)
+
+
+LEFT_DOWN_RIGHT_UP = np.array([(-1, 0), (0, 1), (1, 0), (0, -1)])
+
+
+def draw_grid(
+    axes: Axes,
+    shape: tuple[int, int],
+    cells: ArrayLike,
+    values: ArrayLike,
+    *,
+    policy: ArrayLike | None = None,
+) -> None:
+    """Draw a number in each cell of a grid, the larger the darker, and how a policy moves there.
+
+    Parameters
+    ----------
+    axes
+        Where to draw.
+    shape
+        Rows and columns of the grid.
+    cells : array (S,) of int
+        Which cells the numbers belong to, counted along the rows from the upper left.
+    values : array (S,)
+        At least 0.
+    policy : array (S, 4), optional
+        Probabilities of pushing left, down, right and up: an arrow of that length each, in place of
+        the numbers.
+    """
+    rows, columns = np.unravel_index(np.asarray(cells), shape)
+    numbers = np.asarray(values, dtype=float)
+    largest = numbers.max()
+    for row, column, number in zip(rows, columns, numbers, strict=True):
+        corner = (column - 0.5, row - 0.5)
+        axes.add_patch(Rectangle(corner, 1, 1, facecolor="none", edgecolor=FAINT))
+        inner = Rectangle(
+            (column - 0.46, row - 0.46), 0.92, 0.92, color=ACCENT, alpha=0.5 * number / largest
+        )
+        axes.add_patch(inner)
+        if policy is None:
+            axes.annotate(f"{number:.2f}", (column, row), ha="center", va="center")
+    if policy is not None:
+        pushes = np.asarray(policy, dtype=float)
+        for (dx, dy), lengths in zip(0.44 * LEFT_DOWN_RIGHT_UP, pushes.T, strict=True):
+            axes.quiver(
+                columns, rows, dx * lengths, dy * lengths, color=INK, angles="xy",
+                scale_units="xy", scale=1, width=0.012, headwidth=3.5, headlength=4,
+            )  # fmt: skip
+    axes.set(xlim=(-0.5, shape[1] - 0.5), ylim=(shape[0] - 0.5, -0.5), aspect="equal")
+    axes.axis("off")
+
+
+def draw_shares(axes: Axes, names: Sequence[str], parts: dict[str, ArrayLike]) -> None:
+    """Draw one bar per case, stacked from its parts; each part is named above the first bar.
+
+    Parameters
+    ----------
+    axes
+        Where to draw.
+    names : sequence of n strings
+        Of the cases, from top to bottom.
+    parts
+        Name of a part: its size in each case, array (n,), at least 0.
+    """
+    rows, left = np.arange(len(names)), np.zeros(len(names))
+    inks = (RIVAL, SUCCESS, FAILURE)
+    for (part, sizes), ink, hatch in zip(parts.items(), inks, ("..", "", "//"), strict=False):
+        width = np.asarray(sizes, dtype=float)
+        axes.barh(rows, width, left=left, color=ink, hatch=hatch, height=0.6)
+        if width.max() > 0:
+            row = int(width.argmax())
+            middle = left[row] + width[row] / 2
+            axes.annotate(part, (middle, row - 0.36), ha="center", va="bottom", color=ink)
+        left = left + width
+    axes.set_yticks(rows, names)
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(len(names) - 0.5, -0.75)
+    axes.spines["left"].set_visible(False)
