@@ -5,6 +5,7 @@ was taken, and how often successfully; its cost hardly depends on the number of 
 """
 
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from itertools import islice
 
@@ -282,21 +283,21 @@ def _flow_forth_and_back(
 ) -> None:
     """Add to `visits` and `successes`, per cell, what `tokens` (S,) starting episodes do.
 
-    Time is cut into stretches. Each has its own seed, so that the way back can repeat its flows
-    instead of remembering them all.
+    Time is cut into stretches. The way back repeats their flows, each with a copy of the source of
+    randomness as it was, instead of remembering them all.
     """
-    stretches: list[tuple[Counted, int]] = []
+    stretches: list[tuple[Counted, np.random.Generator]] = []
     layers: list[tuple[Integers, Counted]] = []
     while tokens.any():
-        stretches.append((tokens, int(rng.integers(2**63))))
-        layers = list(islice(_flow(steps, *stretches[-1]), LAYERS_AT_ONCE))
+        stretches.append((tokens, deepcopy(rng)))
+        layers = list(islice(_flow(steps, tokens, rng), LAYERS_AT_ONCE))
         for cells, flow in layers:
             visits[cells] += flow
         tokens = _arrivals(steps, *layers[-1])[: steps.n_states]
 
     succeed = np.zeros(steps.n_states, dtype=np.int64)
-    for stretch in reversed(stretches):
-        layers = layers or list(islice(_flow(steps, *stretch), LAYERS_AT_ONCE))
+    for tokens, rng_then in reversed(stretches):
+        layers = layers or list(islice(_flow(steps, tokens, rng_then), LAYERS_AT_ONCE))
         while layers:
             cells, flow = layers.pop()
             arrived = _arrivals(steps, cells, flow)
@@ -306,9 +307,10 @@ def _flow_forth_and_back(
             succeed = _sum_by(cells // steps.n_cells, won, steps.n_states)
 
 
-def _flow(steps: _Steps, tokens: Counted, seed: int) -> Iterator[tuple[Integers, Counted]]:
+def _flow(
+    steps: _Steps, tokens: Counted, rng: np.random.Generator
+) -> Iterator[tuple[Integers, Counted]]:
     """Yield, for one moment after the other, the cells that are taken and how often."""
-    rng = np.random.default_rng(seed)
     while tokens.any():
         states = np.flatnonzero(tokens)
         flow = rng.multinomial(tokens[states], steps.probability[states])
