@@ -60,7 +60,11 @@ class Typesetter:
         self._engine: MiniRacer | None = None
         self._used: dict[str, Formula] = {}
         release = importlib.metadata.version("sphinx-mathjax-offline")
-        basis = [release, json.dumps(macros), *(p.read_text() for p in sorted(HERE.glob("math*.*")))]
+        basis = [
+            release,
+            json.dumps(macros),
+            *(p.read_text() for p in sorted(HERE.glob("math*.*"))),
+        ]
         self._key = hashlib.sha256("\0".join(basis).encode()).hexdigest()
         self._known: dict[str, Formula] = {}
         if memory.exists():
@@ -211,7 +215,9 @@ def refuse_in_title(app: Sphinx, doctree: nodes.document) -> None:
     """Warn of mathematics in a page's title: it travels to menus and tabs, which show text only."""
     title = next(doctree.findall(nodes.title), None)
     if title is not None and next(title.findall(nodes.math), None) is not None:
-        logger.warning("a page's title is shown where mathematics is not; use words", location=title)
+        logger.warning(
+            "a page's title is shown where mathematics is not; use words", location=title
+        )
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
