@@ -168,4 +168,4 @@ mystnb:
 x = 1
 ```
 """
-    assert words(page) == len("A title Named Three words formula more A caption".split())
+    assert words(page) == 9  # A title. Named. Three words, a formula, more. A caption.
