@@ -68,9 +68,11 @@ def browser() -> Iterator[Browser]:
             "the site is tested in Chromium, and there is none on the path; on Debian or Ubuntu:"
             " apt-get install chromium"
         )
-    with sync_playwright() as playwright:
-        with playwright.chromium.launch(executable_path=chromium, args=CHROMIUM) as browser:
-            yield browser
+    with (
+        sync_playwright() as playwright,
+        playwright.chromium.launch(executable_path=chromium, args=CHROMIUM) as browser,
+    ):
+        yield browser
 
 
 @dataclass
@@ -92,20 +94,14 @@ def visit(request: pytest.FixtureRequest, browser: Browser, base: str) -> Iterat
     page = context.new_page()
     visit = Visit(request.param, page)
 
-    def failed(request: Request) -> None:
-        visit.failures.append(f"{request.url}: {request.failure}")
+    def said(message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            visit.complaints.append(f"{message.text} ({message.location['url']})")
 
-    page.on("request", lambda request: visit.requests.append(request.url))
-    page.on("requestfailed", failed)
-    page.on(
-        "console",
-        lambda message: (
-            visit.complaints.append(f"{message.type}: {message.text}")
-            if message.type in ("error", "warning")
-            else None
-        ),
-    )
+    page.on("console", said)
     page.on("pageerror", lambda error: visit.complaints.append(str(error)))
+    page.on("request", lambda request: visit.requests.append(request.url))
+    page.on("requestfailed", lambda request: visit.complaints.append(f"failed: {request.url}"))
     page.goto(f"{base}{request.param}.html", wait_until="load")
     page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true })")
     yield visit
