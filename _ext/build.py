@@ -1,13 +1,21 @@
 """Build the site: ``python -m _ext.build [--output DIR]``.
 
-The chapters' cells run first, in parallel and cached; then Jupyter Book renders every page,
-and a warning is an error.
+The chapters' cells run first, in parallel, unless their outputs are cached. Then Jupyter Book renders
+every page, and a warning is an error. The new site takes the place of the old one only when it is
+without fault, and nothing is done when nothing has changed.
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
+import hashlib
+import os
+import shutil
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
@@ -16,16 +24,73 @@ from jupyter_book.sphinx import build_sphinx
 from _ext.execution import execute
 
 ROOT = Path(__file__).resolve().parent.parent
+STAMP = ".built-from"  # the site's own note of the sources it was built from
 
 
-def build(root: Path, output: Path) -> bool:
-    """Build the site of the book in ``root`` into ``output``; say whether it is without fault."""
-    config = yaml.safe_load((root / "_config.yml").read_text("utf-8"))
-    failures = execute(root, print, config["execute"]["timeout"])
+class BuildError(Exception):
+    """The site could not be built; what is wrong has been printed."""
+
+
+def build(root: Path, output: Path) -> None:
+    """Build the site of the book in ``root`` into ``output``, unless it is there.
+
+    Raises
+    ------
+    BuildError
+        If a cell fails or a page gives a warning. What was in ``output`` stays.
+    """
+    work = root / "_build"
+    work.mkdir(exist_ok=True)
+    with _alone(work / ".lock"):
+        sources = fingerprint(root)
+        stamp = output / STAMP
+        if stamp.exists() and stamp.read_text() == sources:
+            return
+        _run_cells(root)
+        _render(root, work / ".next" / "html")
+        (work / ".next" / "html" / STAMP).write_text(sources)
+        shutil.rmtree(output, ignore_errors=True)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(work / ".next" / "html", output)
+
+
+def fingerprint(root: Path) -> str:
+    """Return a digest of every file that the site may depend on: of all but what is hidden or built."""
+    digest = hashlib.sha256()
+    visible = [top for top in sorted(root.iterdir()) if not top.name.startswith((".", "_build"))]
+    for top in visible:
+        for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
+            if path.is_file() and "__pycache__" not in path.parts:
+                digest.update(path.relative_to(root).as_posix().encode() + b"\0")
+                digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Wait until no other build of this tree is under way."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _run_cells(root: Path) -> None:
+    timeout = yaml.safe_load((root / "_config.yml").read_text("utf-8"))["execute"]["timeout"]
+    os.environ["PYTHONPATH"] = str(root)  # the cells import the package of this tree
+    os.environ["PYTHONHASHSEED"] = "0"  # sets of words come out in the same order every time
+    print("Running the chapters whose outputs are not cached ...", flush=True)
+    failures = execute(root, timeout, lambda line: print(line, flush=True))
     for failure in failures:
-        print(f"\n{failure.chapter.relative_to(root)}\n{failure.reason}", file=sys.stderr)
+        print(f"\n{failure.place}: this cell failed\n\n{failure.reason}", file=sys.stderr)
     if failures:
-        return False
+        raise BuildError
+
+
+def _render(root: Path, output: Path) -> None:
+    print("Rendering the pages ...", flush=True)
+    memory = output.parent / ".mathematics.json"
+    for outdated in {*output.parent.glob("*")} - {memory}:
+        shutil.rmtree(outdated)
     status = build_sphinx(
         root,
         output,
@@ -41,18 +106,23 @@ def build(root: Path, output: Path) -> bool:
         keep_going=True,
         quiet=True,
     )
-    return status == 0
+    if status != 0:
+        raise BuildError
 
 
 def main() -> int:
     """Build the site and say where it is."""
-    parser = argparse.ArgumentParser(description="Build the site.")
-    parser.add_argument("--output", type=Path, default=ROOT / "_build/html", metavar="DIR")
+    parser = argparse.ArgumentParser(prog="python -m _ext.build", description="Build the site.")
+    parser.add_argument("--output", type=Path, default=ROOT / "_build" / "html", metavar="DIR")
     output = parser.parse_args().output.resolve()
-    if not build(ROOT, output):
+    started = time.monotonic()
+    try:
+        build(ROOT, output)
+    except BuildError:
         print("\nThe site was not built: see the messages above.", file=sys.stderr)
         return 1
-    print(f"The site is in {output}: open index.html there, or run `make serve`.")
+    seconds = time.monotonic() - started
+    print(f"The site is in {output} ({seconds:.0f} s). `make serve` shows it.")
     return 0
 
 

@@ -1,14 +1,15 @@
 """Run the chapters' cells: in parallel, once, and again whenever what they rest on changes.
 
-jupyter-cache recognises a chapter by its kernel and the source of its code cells. It does not
-see the package the cells import nor the versions they run under, so the cache's folder is named
-after both: edit ``sc_utils`` or the lock file and every chapter runs again.
+jupyter-cache recognises a chapter by its kernel and the source of its code cells. It does not see
+the package that the cells import, nor the versions they run under; so its folder is named after
+both, and an edit of ``sc_utils`` or of the lock file makes every chapter run again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import platform
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -16,17 +17,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from docutils import nodes
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
+from jupyter_cache.cache.main import JupyterCacheBase
 from jupyter_cache.executors.utils import single_nb_execution
 from myst_nb.core.read import is_myst_markdown_notebook, myst_nb_reader_plugin
+from nbclient.exceptions import DeadKernelError
+from nbformat import NotebookNode
 from sphinx.application import Sphinx
 from sphinx.config import Config
+from sphinx.util.docutils import SphinxDirective
 from sphinx_external_toc.parsing import parse_toc_yaml
 
-CACHES = Path("_build/.jupyter_cache")
 WORKERS = 2
 QUIET = ["--log-level=ERROR"]  # every kernel otherwise warns that it speaks unencrypted TCP
+COLOURS = re.compile(r"\x1b\[[\d;]*m")
 
 
 def cache_folder(root: Path) -> Path:
@@ -34,89 +40,120 @@ def cache_folder(root: Path) -> Path:
     key = hashlib.sha256(platform.python_version().encode())
     for path in [*sorted(root.glob("sc_utils/**/*.py")), root / "uv.lock"]:
         key.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
-    return root / CACHES / key.hexdigest()[:16]
+    return root / "_build" / ".jupyter_cache" / key.hexdigest()[:16]
 
 
-def chapters(root: Path) -> Iterator[Path]:
-    """Yield the pages of the table of contents that have cells to run."""
+def notebooks(root: Path) -> Iterator[tuple[str, NotebookNode]]:
+    """Yield the pages of the table of contents that have cells to run: name and notebook."""
     for name in parse_toc_yaml(root / "_toc.yml"):
         path = root / f"{name}.md"
         if is_myst_markdown_notebook(path.read_text("utf-8")):
-            yield path
+            yield name, myst_nb_reader_plugin(str(path))
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A chapter that did not run to its end: which, where and why."""
+    """Where a chapter stopped, and why."""
 
-    chapter: Path
+    place: str
     reason: str
 
 
-def execute(root: Path, report: Callable[[str], None], timeout: int) -> list[Failure]:
+def execute(root: Path, timeout: int, report: Callable[[str], None]) -> list[Failure]:
     """Run every chapter whose outputs are not in the cache, and put them there.
 
     Parameters
     ----------
     root
         The repository's root.
-    report
-        Called with a line of progress.
     timeout
         Seconds that one cell may take.
+    report
+        Called with each line of progress.
 
     Returns
     -------
     list of Failure
-        Empty when every chapter ran to its end.
+        Empty if every chapter ran to its end.
     """
     folder = cache_folder(root)
-    for other in set((root / CACHES).glob("*")) - {folder}:
-        shutil.rmtree(other)
+    for outdated in {*folder.parent.glob("*")} - {folder}:
+        shutil.rmtree(outdated)
     cache = get_cache(folder)
-    pending = {}
-    for path in chapters(root):
-        notebook = myst_nb_reader_plugin(str(path))
-        try:
-            cache.match_cache_notebook(notebook)
-        except KeyError:
-            pending[path] = notebook
-
+    waiting = [(name, notebook) for name, notebook in notebooks(root) if not _record(cache, notebook)]
     failures = []
     with ThreadPoolExecutor(WORKERS) as pool:
         runs = {
             pool.submit(
                 single_nb_execution,
                 notebook,
-                cwd=str(path.parent),
+                cwd=str((root / name).parent),
                 timeout=timeout,
                 allow_errors=False,
                 extra_arguments=QUIET,
-            ): path
-            for path, notebook in pending.items()
+            ): (name, notebook)
+            for name, notebook in waiting
         }
         for run in as_completed(runs):
-            path, result = runs[run], run.result()
-            name = path.relative_to(root).as_posix()
-            if result.err is not None:
-                report(f"  {name}: failed after {result.time:.1f} s")
-                failures.append(Failure(path, result.exc_string))
+            name, notebook = runs[run]
+            try:
+                result = run.result()
+            except DeadKernelError as error:
+                report(f"  {name}: its kernel died")
+                failures.append(Failure(f"{name}.md", str(error)))
                 continue
-            report(f"  {name}: {result.time:.1f} s")
-            cache.cache_notebook_bundle(
-                CacheBundleIn(result.nb, str(path), data={"execution_seconds": result.time}),
-                check_validity=False,
-                overwrite=True,
-            )
+            report(f"  {name}: {'ran' if not result.err else 'failed'} in {result.time:.1f} s")
+            if result.err:
+                failures.append(_failure(name, notebook, result.exc_string))
+                continue
+            bundle = CacheBundleIn(notebook, name, data={"execution_seconds": result.time})
+            cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
     return failures
 
 
-def use_cache_folder(app: Sphinx, config: Config) -> None:
-    """Point myst-nb at the cache that ``execute`` fills."""
+def _record(cache: JupyterCacheBase, notebook: NotebookNode) -> Any:
+    """Return what the cache knows of the notebook, None if it never ran."""
+    try:
+        return cache.match_cache_notebook(notebook)
+    except KeyError:
+        return None
+
+
+def _failure(name: str, notebook: NotebookNode, trace: str) -> Failure:
+    """Say in which cell the notebook stopped: the one with the error, or that ran out of time."""
+    code = [i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
+    stopped = next(
+        (i for i in code if any(out.output_type == "error" for out in notebook.cells[i].outputs)),
+        max((i for i in code if notebook.cells[i].execution_count), default=code[0]),
+    )
+    place = f"{name}.md:{notebook.metadata.source_map[stopped] + 1}"
+    errors = [out for out in notebook.cells[stopped].outputs if out.output_type == "error"]
+    reason = "\n".join(errors[0].traceback) if errors else trace
+    return Failure(place, COLOURS.sub("", f"{notebook.cells[stopped].source}\n\n{reason}"))
+
+
+class ExecutionTimes(SphinxDirective):
+    """``{execution-times}``: a table of the chapters, their cells and the seconds they took."""
+
+    def run(self) -> list[nodes.Node]:
+        """Write the table."""
+        root = Path(self.env.srcdir)
+        cache = get_cache(cache_folder(root))
+        rows = ["| Page | Cells | Seconds |", "|---|--:|--:|"]
+        for name, notebook in notebooks(root):
+            cells = sum(cell.cell_type == "code" for cell in notebook.cells)
+            seconds = _record(cache, notebook).data["execution_seconds"]
+            rows.append(f"| {{doc}}`/{name}` | {cells} | {seconds:.1f} |")
+        return self.parse_text_to_nodes("\n".join(rows))
+
+
+def use_cache(app: Sphinx, config: Config) -> None:
+    """Point MyST-NB at the cache that `execute` fills."""
     config.nb_execution_cache_path = str(cache_folder(Path(app.srcdir)))
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx."""
-    app.connect("config-inited", use_cache_folder)
+    app.add_directive("execution-times", ExecutionTimes)
+    app.connect("config-inited", use_cache)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
