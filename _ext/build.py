@@ -1,8 +1,8 @@
 """Build the site: ``python -m _ext.build [--output DIR]``.
 
-The chapters' cells run first, in parallel, unless their outputs are cached. Then Jupyter Book renders
-every page, and a warning is an error. The new site takes the place of the old one only when it is
-without fault, and nothing is done when nothing has changed.
+The chapters' cells run first, in parallel, unless their outputs are cached. Then Jupyter Book
+renders every page, and a warning is an error. The new site takes the place of the old one only when
+it is without fault, and nothing is done when nothing has changed.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def build(root: Path, output: Path) -> None:
 
 
 def fingerprint(root: Path) -> str:
-    """Return a digest of every file that the site may depend on: of all but what is hidden or built."""
+    """Return a digest of the files that the site may depend on: all but hidden and built ones."""
     digest = hashlib.sha256()
     visible = [top for top in sorted(root.iterdir()) if not top.name.startswith((".", "_build"))]
     for top in visible:

@@ -80,7 +80,7 @@ def execute(root: Path, timeout: int, report: Callable[[str], None]) -> list[Fai
     for outdated in {*folder.parent.glob("*")} - {folder}:
         shutil.rmtree(outdated)
     cache = get_cache(folder)
-    waiting = [(name, notebook) for name, notebook in notebooks(root) if not _record(cache, notebook)]
+    waiting = [page for page in notebooks(root) if not _record(cache, page[1])]
     failures = []
     with ThreadPoolExecutor(WORKERS) as pool:
         runs = {

@@ -1,8 +1,8 @@
 """Show each figure of a chapter twice, drawn for light pages and for dark ones.
 
-A figure leaves its cell as SVG in the inks of :mod:`sc_utils.figures`. Here its ground is taken away
-and the inks are exchanged for their twins; the page shows the one that suits it. A picture that does
-not say in words what it shows is an error.
+A figure leaves its cell as SVG in the inks of :mod:`sc_utils.figures`. Here its ground is taken
+away and, for the second drawing, its inks are exchanged for their twins; the page shows the one
+that suits it. A picture that does not say in words what it shows is an error.
 """
 
 from __future__ import annotations

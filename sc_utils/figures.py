@@ -13,6 +13,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from cycler import cycler
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.patches import Rectangle
@@ -96,7 +97,7 @@ STYLE: dict[str, Any] = {
 
 def use_book_style() -> None:
     """Draw like the book from here on; in a notebook, as drawings rather than as pixels."""
-    mpl.rcParams.update(STYLE)
+    style.use(STYLE)
     try:
         from IPython.core.getipython import get_ipython
         from matplotlib_inline.config import InlineBackend
@@ -106,7 +107,8 @@ def use_book_style() -> None:
     if shell is not None and "inline" in mpl.get_backend():
         notebook = InlineBackend.instance(parent=shell)
         notebook.shell = shell
-        notebook.print_figure_kwargs = {"bbox_inches": "tight", "metadata": {"Date": None}}
+        how: dict[str, Any] = {"bbox_inches": "tight", "metadata": {"Date": None}}
+        notebook.print_figure_kwargs = how
         notebook.figure_formats = {"svg"}
 
 
@@ -128,7 +130,7 @@ def cloud(axes: Axes, x: ArrayLike, y: ArrayLike, *, color: str) -> PathCollecti
         The points, as Matplotlib holds them.
     """
     points = axes.scatter(x, y, s=5, color=color, alpha=0.35, linewidths=0)
-    points.set_rasterized(len(points.get_offsets()) > CLOUD)
+    points.set_rasterized(np.size(x) > CLOUD)
     return points
 
 
