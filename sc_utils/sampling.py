@@ -201,9 +201,11 @@ def _refuse_never_ending(mdp: SuccessMDP, state: Integers, target: Integers) -> 
     """Refuse a policy that can reach a state from which no step leads to an exit."""
     S = mdp.n_states
     stays = target < S
-    moves = csr_array((np.ones(stays.sum()), (state[stays], target[stays])), shape=(S, S))
     ends = np.zeros(S, dtype=np.bool_)
     ends[state[~stays]] = True
+    if ends.all():
+        return
+    moves = csr_array((np.ones(stays.sum()), (state[stays], target[stays])), shape=(S, S))
     trapped = reachable(moves, mdp.initial > 0) & ~reachable(csr_array(moves.T), ends)
     if trapped.any():
         label = mdp.labels[np.argmax(trapped)]
