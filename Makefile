@@ -1,9 +1,11 @@
 # `make` alone lists the targets. `book` and `test` set themselves up: nothing has to be
 # installed first but Python 3.11 or newer (and Chromium, for the tests in a browser).
 
-PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11 python,\
-            $(shell $(name) -c '$(NEW_ENOUGH)' 2>/dev/null && echo $(name))))
 NEW_ENOUGH = import sys; sys.exit(sys.version_info < (3, 11))
+ifndef PYTHON
+PYTHON := $(shell for name in python3 python3.13 python3.12 python3.11 python; do \
+            $$name -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$name && break; done)
+endif
 UV = uv==0.13.9
 SYNC = .venv/bin/uv sync --quiet --locked --extra book
 PORT ?= 8000
@@ -26,7 +28,7 @@ check: .venv/ready ## lint, format, types and doctests, in seconds
 	@.venv/bin/ruff format --check $(CODE)
 	@.venv/bin/python -m _ext.cells check
 	@.venv/bin/mypy
-	@.venv/bin/python -m pytest --quiet sc_utils _ext README.md
+	@.venv/bin/python -m pytest --quiet sc_utils README.md
 
 format: .venv/ready ## repair what `check` finds and can be repaired
 	@.venv/bin/ruff check --fix $(CODE)
@@ -43,28 +45,44 @@ clean: ## delete what was built (not .venv)
 	rm -rf _build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # The environment is made once, and again when the lock file changes.
-fail = { printf '\n%s\n' $(1) >&2; exit 1; }
 
 .venv/ready: pyproject.toml uv.lock
-	@test -n "$(PYTHON)" || $(call fail,\
-	  "Python 3.11 or newer is needed, and none was found: python3 is $$(python3 -V 2>&1)." \
-	  "Install one (python.org; Debian and Ubuntu: apt install python3-venv) or name yours:" \
-	  "    make PYTHON=/path/to/python3.12 book")
-	@$(PYTHON) -c '$(NEW_ENOUGH)' || $(call fail,\
-	  "$(PYTHON) is $$($(PYTHON) -V 2>&1); Python 3.11 or newer is needed.")
+	@test -n "$(PYTHON)" || $(call stop,NO_PYTHON)
+	@$(PYTHON) -c '$(NEW_ENOUGH)' || $(call stop,OLD_PYTHON)
 	@echo "Setting up .venv (once, about a minute) ..."
-	@test -x .venv/bin/pip || $(PYTHON) -m venv --clear .venv || $(call fail,\
-	  "$(PYTHON) could not make a virtual environment: its venv module is missing." \
-	  "Debian and Ubuntu: apt install python3-venv. Then run make again.")
-	@test -x .venv/bin/uv || .venv/bin/pip install --quiet $(UV) || $(call fail,\
-	  "Could not install $(UV) from PyPI. Is there a network (or a proxy to name in" \
-	  "HTTPS_PROXY)? What was done so far is kept: run make again when there is.")
-	@$(SYNC) || $(call fail,\
-	  "Could not install the packages that uv.lock names; the reason stands above." \
-	  "No network: run make again when there is one, what was done so far is kept." \
-	  "Lock file out of date after an edit of pyproject.toml: run .venv/bin/uv lock.")
+	@test -x .venv/bin/pip || $(PYTHON) -m venv --clear .venv || $(call stop,NO_VENV)
+	@test -x .venv/bin/uv || .venv/bin/pip install --quiet $(UV) || $(call stop,NO_UV)
+	@$(SYNC) || $(call stop,NO_PACKAGES)
 	@touch $@
 
 .venv/ready-bench: .venv/ready
-	@$(SYNC) --group bench || $(call fail,"Could not install the peers of the benchmark.")
+	@$(SYNC) --group bench || $(call stop,NO_PACKAGES)
 	@touch $@
+
+stop = { printf '\n%s\n' "$$$(1)" >&2; exit 1; }
+
+define NO_PYTHON
+Python 3.11 or newer is needed, and none was found. Install one (from python.org; on Debian and
+Ubuntu: apt install python3-venv), or name yours: make PYTHON=/path/to/python3.12 book
+endef
+
+define OLD_PYTHON
+$(PYTHON) does not run, or is too old: Python 3.11 or newer is needed.
+endef
+
+define NO_VENV
+$(PYTHON) could not make a virtual environment: its venv module is missing. On Debian and Ubuntu:
+apt install python3-venv. Then run make again.
+endef
+
+define NO_UV
+Could not install $(UV) from PyPI. Is there a network, or a proxy to be named in HTTPS_PROXY?
+What was done so far is kept: run make again when there is.
+endef
+
+define NO_PACKAGES
+Could not install the packages that uv.lock names; the reason stands above. Without a network: run
+make again when there is one. After an edit of pyproject.toml: run .venv/bin/uv lock first.
+endef
+
+export NO_PYTHON OLD_PYTHON NO_VENV NO_UV NO_PACKAGES
