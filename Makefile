@@ -49,7 +49,7 @@ clean: ## delete what was built (not .venv)
 .venv/ready: pyproject.toml uv.lock
 	@test -n "$(PYTHON)" || $(call stop,NO_PYTHON)
 	@$(PYTHON) -c '$(NEW_ENOUGH)' || $(call stop,OLD_PYTHON)
-	@echo "Setting up .venv (once, about a minute) ..."
+	@echo "Setting up .venv (about a minute the first time) ..."
 	@test -x .venv/bin/pip || $(PYTHON) -m venv --clear .venv || $(call stop,NO_VENV)
 	@test -x .venv/bin/uv || .venv/bin/pip install --quiet $(UV) || $(call stop,NO_UV)
 	@$(SYNC) || $(call stop,NO_PACKAGES)

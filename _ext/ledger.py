@@ -250,6 +250,7 @@ def _card(claim: Claim, chapter: Chapter, tests: Mapping[str, int], repository: 
         origin += f" {{cite}}`{','.join(claim.cite)}`"
     return [
         "::::{card}",
+        ":class-card: claim",
         ":::{card-header}",
         f"{{{reference}}}`{claim.label}` {origin}",
         ":::",
