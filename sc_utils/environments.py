@@ -8,6 +8,7 @@ V_hazard = E[gamma^T 1{success}] with gamma = 1 - hazard.
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -263,52 +264,56 @@ def any_ending(s: int, a: int, s2: int, reward: float, terminated: bool) -> str:
 
 
 def blackjack() -> SuccessMDP:
-    """Return Gymnasium's Blackjack-v1 (default rules) exactly; success is to win the hand.
+    """Return Gymnasium's Blackjack-v1 exactly, as `gymnasium.make` sets it up; success is to win.
 
-    An infinite deck; the dealer draws to 17 and then stands, on a soft 17 too; a natural counts as
-    any 21. Action 0 sticks, action 1 hits. A draw is not a win: it counts as failure.
+    An infinite deck; action 0 sticks, action 1 hits. The dealer draws to 17 and then stands, on a
+    soft 17 too. A natural (an ace and a ten as first cards) beats everything but the dealer's
+    natural; the dealer's natural is a 21 like any other. A draw is not a win: it is a failure.
 
     Returns
     -------
     SuccessMDP
-        With 280 states. `labels` has the fields "player" (sum, 4 to 21), "dealer" (the showing
-        card, 1 to 10, 1 for an ace) and "usable_ace"; as a tuple, a label equals the environment's
-        observation.
+        With 290 states. `labels` has the fields "player" (sum, 4 to 21), "dealer" (the card that
+        shows, 1 to 10, an ace being 1), "usable_ace" and "natural". As a tuple, a label is the
+        environment's observation and one more: a natural 21 wins more often than another soft 21,
+        so the observation alone is not a state.
 
     Examples
     --------
     >>> mdp = blackjack()
-    >>> stick_at_20 = np.eye(2)[(mdp.labels["player"] < 20).astype(int)]
-    >>> mdp.labels.tolist().index((20, 10, False))
-    169
+    >>> hit_below_20 = np.eye(2)[(mdp.labels["player"] < 20).astype(int)]
+    >>> mdp.labels[100].item()
+    (14, 1, False, False)
 
     Notes
     -----
-    The rules of Sutton and Barto, *Reinforcement Learning*, Example 5.1, except for naturals.
+    The rules are those of Sutton and Barto, *Reinforcement Learning*, Example 5.1.
     """
     hands = [
-        (player, dealer, ace)
-        for ace in (False, True)
-        for player in range(12 if ace else 4, 22)
+        (player, dealer, ace, natural)
+        for ace, natural in [(False, False), (True, False), (True, True)]
+        for player in range(21 if natural else 12 if ace else 4, 22)
         for dealer in CARDS
     ]
     number = {hand: i for i, hand in enumerate(hands)}
     transition = np.zeros((len(hands), 2, len(hands)))
     success = np.zeros((len(hands), 2))
     initial = np.zeros(len(hands))
-    for i, (player, dealer, ace) in enumerate(hands):
-        success[i, STICK] = sum(_dealer_scores(*_add_card(0, False, dealer))[:player])
+    for i, (player, dealer, ace, natural) in enumerate(hands):
+        beaten = _dealer_scores(*_add_card(0, False, dealer))[:player]
+        dealers_natural = {1: CARDS[10], 10: CARDS[1]}.get(dealer, 0)
+        success[i, STICK] = 1 - dealers_natural if natural else sum(beaten)
         for card, p in CARDS.items():
             total, usable_ace = _add_card(player, ace, card)
             if total <= 21:
-                transition[i, HIT, number[total, dealer, usable_ace]] += p
-    for card, p in CARDS.items():
-        for other, q in CARDS.items():
-            player, ace = _add_card(*_add_card(0, False, card), other)
-            for dealer, r in CARDS.items():
-                initial[number[player, dealer, ace]] += p * q * r
-    fields = [("player", np.intp), ("dealer", np.intp), ("usable_ace", np.bool_)]
-    return SuccessMDP.from_dense(transition, success, initial, np.array(hands, dtype=fields))
+                transition[i, HIT, number[total, dealer, usable_ace, False]] += p
+    for (card, p), (other, q), (dealer, r) in product(CARDS.items(), repeat=3):
+        total, ace = _add_card(*_add_card(0, False, card), other)
+        initial[number[total, dealer, ace, total == 21]] += p * q * r
+    fields = ["player", "dealer", "usable_ace", "natural"]
+    kinds = [np.intp, np.intp, np.bool_, np.bool_]
+    labels = np.array(hands, dtype=list(zip(fields, kinds, strict=True)))
+    return SuccessMDP.from_dense(transition, success, initial, labels)
 
 
 STICK, HIT = 0, 1

@@ -1,0 +1,458 @@
+"""Environments: the processes are the ones they are said to be."""
+
+import re
+from collections import Counter
+from fractions import Fraction
+from types import SimpleNamespace
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.envs.toy_text import blackjack as gymnasium_blackjack
+from gymnasium.envs.toy_text.frozen_lake import generate_random_map
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import chdtrc
+
+from sc_utils.conditioning import condition_on_success
+from sc_utils.environments import (
+    any_ending,
+    bandit,
+    blackjack,
+    from_gymnasium,
+    positive_ending,
+    random_mdp,
+    slippery_grid,
+)
+from sc_utils.luck import luck_decomposition
+from sc_utils.mdp import evaluate
+
+FALSE_ALARM = 1e-4
+
+
+def uniform(mdp):
+    return np.full(mdp.success.shape, 1 / mdp.n_actions)
+
+
+def crossing(s, a, s2, reward, terminated):
+    """CliffWalking in which a fall is the failure."""
+    return "failure" if reward == -100 else any_ending(s, a, s2, reward, terminated)
+
+
+def table_env(P, start):
+    """An environment that is nothing but a table."""
+    return SimpleNamespace(unwrapped=SimpleNamespace(P=P, initial_state_distrib=np.array(start)))
+
+
+def two_step_table():
+    """State 4 goes to 2 by either of two equal rows, 2 ends; 0 cannot be reached, 1 is the end."""
+    return {
+        0: {0: [(1.0, 0, 0.0, False)], 1: [(1.0, 2, 0.0, False)]},
+        1: {0: [(1.0, 1, 0.0, True)], 1: [(1.0, 1, 0.0, True)]},
+        2: {0: [(0.75, 1, 1.0, True), (0.25, 1, 0.0, True)], 1: [(1.0, 4, 0.0, False)]},
+        3: {0: [(1.0, 3, 0.0, False)], 1: [(1.0, 3, 0.0, False)]},
+        4: {
+            0: [(0.25, 2, 0.0, False), (0.25, 2, 0.0, False), (0.5, 4, 0.0, False)],
+            1: [(1.0, 1, 0.0, True), (0.0, 3, 0.0, False)],
+        },
+    }
+
+
+START_AT_4 = [0, 0, 0, 0, 1.0]
+
+
+# Identities
+
+
+@given(st.integers(1, 30), st.integers(1, 6), st.integers(0, 2**32))
+def test_random_mdps_are_sparse_proper_and_can_succeed(n_states, n_actions, seed):
+    mdp = random_mdp(n_states, n_actions, rng=np.random.default_rng(seed))
+    assert mdp.success.shape == (n_states, n_actions)
+    assert (mdp.success > 0).all()
+    assert (mdp.failure > 0).all()
+    assert (mdp.success + mdp.failure <= 0.2 + 1e-12).all()
+    assert (np.diff(mdp.transition.indptr) <= 3).all()
+    assert 0 < evaluate(mdp, uniform(mdp)).success_rate < 1
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=6).filter(any))
+def test_a_bandit_succeeds_as_its_arms_do(theta):
+    e = evaluate(bandit(theta), np.full((1, len(theta)), 1 / len(theta)))
+    assert e.Q[0].tolist() == theta
+    assert e.success_rate == pytest.approx(np.mean(theta), rel=1e-12)
+
+
+def test_random_mdps_repeat_with_their_generator():
+    one, two, other = (random_mdp(4, 3, rng=np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert (one.success == two.success).all()
+    assert (one.transition != two.transition).nnz == 0
+    assert (one.success != other.success).all()
+
+
+# Oracles
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "outcome", "hazard"),
+    [
+        ("FrozenLake-v1", {}, positive_ending, 0.0),
+        ("FrozenLake-v1", {"is_slippery": False}, positive_ending, 0.1),
+        ("FrozenLake-v1", {"map_name": "8x8", "success_rate": 0.8}, positive_ending, 0.01),
+        ("CliffWalking-v1", {}, crossing, 0.05),
+        ("CliffWalking-v1", {"is_slippery": True}, crossing, 0.0),
+        ("Taxi-v4", {}, positive_ending, 0.05),
+        ("Taxi-v4", {"is_rainy": True}, positive_ending, 0.1),
+    ],
+)
+def test_tables_against_plain_sweeps(name, options, outcome, hazard):
+    """V = E[gamma^T 1{success}] by value iteration over the raw table, every state, every row."""
+    env = gymnasium.make(name, **options)
+    mdp = from_gymnasium(env, outcome=outcome, hazard=hazard)
+    P, V, change = env.unwrapped.P, Counter(), 1.0
+    value = {"success": lambda s: 1.0, "failure": lambda s: 0.0, "continue": V.__getitem__}
+    while change > 1e-13:
+        change = 0.0
+        for s in mdp.labels.tolist():
+            steps = [(p, s2, outcome(s, a, s2, r, end)) for a in P[s] for p, s2, r, end in P[s][a]]
+            new = (1 - hazard) * sum(p * value[end](s2) for p, s2, end in steps) / len(P[s])
+            change = max(change, abs(new - V[s]))
+            V[s] = new
+    e = evaluate(mdp, uniform(mdp))
+    np.testing.assert_allclose(e.V, [V[s] for s in mdp.labels.tolist()], rtol=0, atol=1e-10)
+    start = env.unwrapped.initial_state_distrib
+    assert e.success_rate == pytest.approx(sum(start[s] * V[s] for s in V), rel=1e-8)
+
+
+@pytest.mark.parametrize("name", ["FrozenLake-v1", "CliffWalking-v1", "Taxi-v4"])
+def test_a_played_episode_stays_in_the_table(name, rng):
+    """Only labelled states are met, every move has a probability, and all are met in the end."""
+    env = gymnasium.make(name).unwrapped
+    mdp = from_gymnasium(env, outcome=any_ending)
+    number = {s: i for i, s in enumerate(mdp.labels.tolist())}
+    s, _ = env.reset(seed=int(rng.integers(2**31)))
+    possible = mdp.transition.todok()
+    for a in rng.integers(mdp.n_actions, size=20_000).tolist():
+        row = number[s] * mdp.n_actions + a
+        s2, _, terminated, _, _ = env.step(a)
+        reached = mdp.success[number[s], a] if terminated else possible[row, number[s2]]
+        assert reached > 0
+        s = env.reset()[0] if terminated else s2
+
+
+@pytest.mark.parametrize(
+    ("desc", "hazard"),
+    [
+        (generate_random_map(size=6, p=0.7, seed=3), 0.0),
+        (generate_random_map(size=9, p=0.65, seed=5), 0.05),
+        (["SFFHF", "FHFFF", "FFHHG"], 0.0),
+        (["SHF", "FFH", "HFF", "FFG"], 0.25),  # the corner beyond the holes is out of reach
+        (["SFFFG"], 0.0),
+    ],
+)
+def test_the_grid_is_frozen_lake(desc, hazard):
+    lake = from_gymnasium(
+        gymnasium.make("FrozenLake-v1", desc=desc), outcome=positive_ending, hazard=hazard
+    )
+    holes = np.array([[cell == "H" for cell in row] for row in desc])
+    grid = slippery_grid(*holes.shape, holes=holes, hazard=hazard)
+    assert grid.labels.tolist() == lake.labels.tolist()
+    np.testing.assert_allclose(grid.transition.toarray(), lake.transition.toarray(), atol=1e-15)
+    np.testing.assert_allclose(grid.success, lake.success, atol=1e-15)
+    np.testing.assert_allclose(grid.failure, lake.failure, atol=1e-15)
+    np.testing.assert_array_equal(grid.initial, lake.initial)
+
+
+def natural_or_score(hand):
+    return "natural" if gymnasium_blackjack.is_natural(hand) else gymnasium_blackjack.score(hand)
+
+
+def dealer_scores(hand):
+    """Exact law of the dealer's final hand, by the environment's own arithmetic on whole hands."""
+    if gymnasium_blackjack.sum_hand(hand) >= 17:
+        return Counter({natural_or_score(hand): Fraction(1)})
+    law = Counter()
+    for card, copies in Counter(gymnasium_blackjack.deck).items():
+        for score, p in dealer_scores([*hand, card]).items():
+            law[score] += Fraction(copies, 13) * p
+    return law
+
+
+def test_blackjack_against_whole_hands_in_rationals():
+    """Every number of the table, from the functions of the environment on whole hands."""
+    mdp = blackjack()
+    number = {hand: i for i, hand in enumerate(mdp.labels.tolist())}
+    table = mdp.transition.toarray().reshape(290, 2, 290)
+    deck = Counter(gymnasium_blackjack.deck)
+    final = {dealer: dealer_scores([dealer]) for dealer in deck}
+
+    def state_of(hand, dealer):
+        ace = bool(gymnasium_blackjack.usable_ace(hand))
+        total, natural = gymnasium_blackjack.sum_hand(hand), gymnasium_blackjack.is_natural(hand)
+        return number[total, dealer, ace, natural]
+
+    def beats(hand, score):
+        if gymnasium_blackjack.is_natural(hand):
+            return score != "natural"
+        return gymnasium_blackjack.sum_hand(hand) > (21 if score == "natural" else score)
+
+    hands = [[1, n] for n in range(1, 11)] + [[1, 5, 5]]  # soft 12 to 21, naturally or not
+    hands += [[2, n] for n in range(2, 11)] + [[10, n] for n in range(3, 11)] + [[10, 9, 2]]
+    assert len({state_of(hand, 7) for hand in hands}) == 29
+    for hand in hands:
+        for dealer, law in final.items():
+            s = state_of(hand, dealer)
+            win = sum(p for score, p in law.items() if beats(hand, score))
+            assert mdp.success[s].tolist() == [pytest.approx(float(win), rel=1e-14), 0]
+            hit = np.zeros(290)
+            for card, copies in deck.items():
+                if not gymnasium_blackjack.is_bust([*hand, card]):
+                    hit[state_of([*hand, card], dealer)] += copies / 13
+            np.testing.assert_allclose(table[s], [np.zeros(290), hit], rtol=1e-14)
+
+
+class Shoe:
+    """The randomness of a Blackjack environment; NumPy's `choice` would take most of the time."""
+
+    def __init__(self, rng):
+        self.rng, self.uniforms = rng, iter(())
+
+    def choice(self, options):
+        for u in self.uniforms:
+            return options[int(u * len(options))]
+        self.uniforms = iter(self.rng.random(10**5).tolist())
+        return self.choice(options)
+
+
+def test_blackjack_against_a_million_hands_in_the_real_environment(rng):
+    """Under the uniform policy: deals, wins after sticking in each state, and the success rate."""
+    mdp, n_hands = blackjack(), 10**6
+    env = gymnasium.make("Blackjack-v1").unwrapped
+    env.np_random = Shoe(rng)
+    deals, sticks, wins = Counter(), Counter(), Counter()
+    for _ in range(n_hands):
+        observation, _ = env.reset()
+        hand = (*observation, observation[0] == 21)
+        deals[hand] += 1
+        action, terminated = env.np_random.choice((0, 1)), False
+        while action == 1 and not terminated:
+            observation, _, terminated, _, _ = env.step(1)
+            hand, action = (*observation, False), env.np_random.choice((0, 1))
+        if not terminated:
+            sticks[hand] += 1
+            wins[hand] += env.step(0)[1] > 0
+    hands = mdp.labels.tolist()
+    assert set(deals) | set(sticks) <= set(hands)
+
+    dealt, expected = np.array([deals[hand] for hand in hands]), n_hands * mdp.initial
+    possible = expected > 0
+    statistic = ((dealt - expected)[possible] ** 2 / expected[possible]).sum()
+    assert dealt[~possible].sum() == 0
+    assert chdtrc(possible.sum() - 1, statistic) > FALSE_ALARM
+
+    n, theta = np.array([sticks[hand] for hand in hands]), mdp.success[:, 0]
+    won, certain = np.array([wins[hand] for hand in hands]), theta == 1
+    assert certain.sum() == 8  # a natural, if the dealer shows neither an ace nor a ten
+    assert (won[certain] == n[certain]).all()
+    won_open, n_open, theta = won[~certain], n[~certain], theta[~certain]
+    z = (won_open - n_open * theta) / np.sqrt(n_open * theta * (1 - theta))
+    assert chdtrc(z.size, (z**2).sum()) > FALSE_ALARM
+
+    rate = evaluate(mdp, uniform(mdp)).success_rate
+    standard_error = np.sqrt(rate * (1 - rate) / n_hands)
+    assert abs(won.sum() / n_hands - rate) < 3 * standard_error
+
+
+# Golden
+
+
+@pytest.mark.parametrize(("is_slippery", "conditioned"), [(True, 0.031198), (False, 1.0)])
+def test_frozen_lake_before_and_after_one_step(is_slippery, conditioned):
+    """Published reference: 0.0139398 under the uniform policy in either lake."""
+    lake = from_gymnasium(
+        gymnasium.make("FrozenLake-v1", is_slippery=is_slippery), outcome=positive_ending
+    )
+    assert lake.labels.tolist() == [0, 1, 2, 3, 4, 6, 8, 9, 10, 13, 14]
+    e = evaluate(lake, uniform(lake))
+    assert e.success_rate == pytest.approx(0.0139398, abs=5e-8)
+    after = evaluate(lake, condition_on_success(e.policy, e.Q)).success_rate
+    assert after == pytest.approx(conditioned, abs=5e-7)
+
+
+def test_cliff_walking_with_falls_as_failures():
+    cliff = from_gymnasium(gymnasium.make("CliffWalking-v1"), outcome=crossing, hazard=0.05)
+    assert cliff.labels.tolist() == list(range(37))  # the cliff and the goal are no states
+    e = evaluate(cliff, uniform(cliff))
+    assert luck_decomposition(cliff, e).skill_share == pytest.approx(0.746, abs=5e-4)
+
+
+def test_taxi_has_four_hundred_states():
+    """25 places, 4 destinations, and the passenger waiting at another one of 3, or riding."""
+    taxi = from_gymnasium(gymnasium.make("Taxi-v4"), outcome=positive_ending)
+    assert (taxi.n_states, taxi.n_actions) == (25 * 4 * (3 + 1), 6)
+    assert np.count_nonzero(taxi.initial) == 25 * 4 * 3
+    assert np.count_nonzero(taxi.success) == 4  # drop the rider where he wants to go
+
+
+@pytest.mark.parametrize("hazard", [0.0, 0.25])
+def test_a_table_by_hand(hazard):
+    env = table_env(two_step_table(), START_AT_4)
+    mdp = from_gymnasium(env, outcome=positive_ending, hazard=hazard)
+    gamma = 1 - hazard
+    assert mdp.labels.tolist() == [2, 4]  # 0 and 3 are out of reach; 1 is the end
+    assert mdp.initial.tolist() == [0, 1]
+    assert mdp.success.tolist() == [[0.75 * gamma, 0], [0, 0]]
+    moves = [[[0, 0], [0, gamma]], [[0.5 * gamma, 0.5 * gamma], [0, 0]]]
+    assert mdp.transition.toarray().reshape(2, 2, 2).tolist() == moves
+
+
+def test_the_last_step_is_discounted_too():
+    """Right twice on a dry lake of three cells: T = 2, hence gamma squared."""
+    env = gymnasium.make("FrozenLake-v1", desc=["SFG"], is_slippery=False)
+    lake = from_gymnasium(env, outcome=positive_ending, hazard=0.1)
+    go_right = np.eye(4)[[2, 2]]
+    assert evaluate(lake, go_right).success_rate == pytest.approx(0.81, rel=1e-14)
+
+
+def test_blackjack_by_hand():
+    mdp = blackjack()
+    number = {hand: i for i, hand in enumerate(mdp.labels.tolist())}
+    assert mdp.initial[mdp.labels["natural"]].sum() == pytest.approx(2 / 13 * 4 / 13, rel=1e-14)
+    two_aces = (mdp.labels["player"] == 12) & mdp.labels["usable_ace"]
+    assert mdp.initial[two_aces].sum() == pytest.approx(1 / 169, rel=1e-14)
+    assert mdp.success[number[21, 10, True, True], 0] == pytest.approx(12 / 13, rel=1e-14)
+    hit = mdp.transition.toarray().reshape(290, 2, 290)[:, 1]
+    from_20 = hit[number[20, 7, False, False]]
+    assert from_20[number[21, 7, False, False]] == from_20.sum() == pytest.approx(1 / 13)  # an ace
+    by_a_ten = number[21, 3, True, True], number[21, 3, False, False]
+    by_an_ace = number[10, 3, False, False], number[21, 3, True, False]
+    assert (hit[by_a_ten], hit[by_an_ace]) == pytest.approx((4 / 13, 1 / 13), rel=1e-14)
+
+
+def test_a_random_walk_of_one_row_of_ice():
+    """On 1 x n cells every push moves left, right or nowhere: the uniform policy always arrives."""
+    grid = slippery_grid(1, 6)
+    e = evaluate(grid, uniform(grid))
+    assert e.success_rate == pytest.approx(1, rel=1e-12)
+    # A step goes left, right with 1/4 each; from the wall at 0, the goal at 5 takes 5 * 6 moves.
+    assert e.visits.sum() == pytest.approx(2 * 5 * 6, rel=1e-12)
+
+
+# Refusals
+
+
+def altered_table(s, a, row):
+    table = two_step_table()
+    table[s][a] = row
+    return table
+
+
+@pytest.mark.parametrize(
+    ("theta", "message"),
+    [
+        ([], "must have shape (A,) with A >= 1, got (0,)"),
+        ([[0.5, 0.5]], "must have shape (A,) with A >= 1, got (1, 2)"),
+        ([0.5, 1.25], "success_probabilities[1] must lie in [0, 1], got 1.25"),
+        ([-0.5, 1], "success_probabilities[0] must lie in [0, 1], got -0.5"),
+        ([0.5, 0.2, np.nan], "success_probabilities[2] is NaN"),
+        ([0, 0], "success is impossible"),
+    ],
+)
+def test_bandit_refuses(theta, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        bandit(theta)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "rng", "error", "message"),
+    [
+        ((0, 3), np.random.default_rng(1), ValueError, "n_states must be at least 1, got 0"),
+        ((2, -1), np.random.default_rng(1), ValueError, "n_actions must be at least 1, got -1"),
+        ((2.0, 3), np.random.default_rng(1), TypeError, "n_states must be an integer, got 2.0"),
+        ((2, 3), 1, TypeError, "rng must be a numpy.random.Generator"),
+        ((2, 3), None, TypeError, "rng must be a numpy.random.Generator"),
+    ],
+)
+def test_random_mdp_refuses(sizes, rng, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        random_mdp(*sizes, rng=rng)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "options", "error", "message"),
+    [
+        ((0, 3), {}, ValueError, "n_rows must be at least 1, got 0"),
+        ((3, 2.5), {}, TypeError, "n_columns must be an integer, got 2.5"),
+        ((1, 1), {}, ValueError, "needs two cells"),
+        ((2, 2), {"hazard": 1.0}, ValueError, "hazard must lie in [0, 1), got 1.0"),
+        ((2, 2), {"hazard": np.nan}, ValueError, "hazard must lie in [0, 1), got nan"),
+        ((2, 2), {"holes": [[0, 1], [0, 0]]}, TypeError, "holes must be booleans, got int64"),
+        ((2, 2), {"holes": np.zeros((2, 3), bool)}, ValueError, "shape (2, 2), got (2, 3)"),
+        ((1, 2), {"holes": [[True, False]]}, ValueError, "holes[0, 0] lies under the start"),
+        ((1, 2), {"holes": [[False, True]]}, ValueError, "holes[0, 1] lies under the goal"),
+        ((1, 3), {"holes": [[False, True, False]]}, ValueError, "cut the goal off"),
+    ],
+)
+def test_slippery_grid_refuses(sizes, options, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        slippery_grid(*sizes, **options)
+
+
+@pytest.mark.parametrize("name", ["Blackjack-v1", "CartPole-v1"])
+def test_an_environment_without_a_table_is_refused(name):
+    with pytest.raises(TypeError, match=f"{name} has no transition table"):
+        from_gymnasium(gymnasium.make(name), outcome=any_ending)
+
+
+def test_what_a_table_leaves_out_is_refused():
+    taxi = gymnasium.make("Taxi-v4", fickle_passenger=True)
+    with pytest.raises(ValueError, match="Taxi-v4 leaves out its fickle passenger"):
+        from_gymnasium(taxi, outcome=any_ending)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "message"),
+    [
+        (
+            lambda *step: "win",
+            "outcome(s=4, a=0, s2=2, reward=0.0) must be 'success', 'failure' or 'continue', "
+            "got 'win'",
+        ),
+        (lambda *step: None, "got None"),
+        (
+            lambda *step: "continue",
+            "outcome(s=4, a=1, s2=1, reward=0.0) says 'continue', but there the environment has "
+            "terminated",
+        ),
+        (
+            lambda s, a, s2, reward, end: "failure" if end else "continue",
+            "outcome never says 'success'",
+        ),
+    ],
+)
+def test_a_wrong_outcome_is_refused(outcome, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        from_gymnasium(table_env(two_step_table(), START_AT_4), outcome=outcome)
+
+
+@pytest.mark.parametrize(
+    ("table", "start", "options", "message"),
+    [
+        (
+            altered_table(2, 1, [(0.5, 4, 0.0, False)]),
+            START_AT_4,
+            {},
+            "the probabilities of P[2][1] must sum to 1, got 0.5",
+        ),
+        (
+            altered_table(2, 2, [(1.0, 4, 0.0, False)]),
+            START_AT_4,
+            {},
+            "P[2] must hold the actions [0, 1], got [0, 1, 2]",
+        ),
+        (two_step_table(), [0, 0, 0, 0, 0.5], {}, "initial_state_distrib must sum to 1, got 0.5"),
+        (two_step_table(), START_AT_4, {"hazard": -0.1}, "hazard must lie in [0, 1), got -0.1"),
+    ],
+)
+def test_a_wrong_table_is_refused(table, start, options, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        from_gymnasium(table_env(table, start), outcome=positive_ending, **options)
