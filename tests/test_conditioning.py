@@ -4,10 +4,10 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import sympy as sp
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
-from sympy import Rational
 
 from sc_utils.conditioning import (
     action_influence,
@@ -18,7 +18,7 @@ from sc_utils.conditioning import (
     success_ratio,
     successful_visits,
 )
-from sc_utils.mdp import evaluate
+from sc_utils.mdp import SuccessMDP, evaluate
 from sc_utils.symbolic import ActionDraw, exact_evaluate, trajectories
 from tests.strategies import acyclic_exact_mdps, mdps_with_policies
 
@@ -67,6 +67,34 @@ def test_conditioned_policy_never_does_worse_at_any_state(case):
     assert (new.V >= old.V * (1 + action_influence(policy, old.Q)) - 1e-12).all()
 
 
+@given(mdps_with_policies())
+def test_conditioning_keeps_episodes_ending(case):
+    """Not by solving, but by walking: an exit can be reached along actions that are played."""
+    mdp, policy = case
+    pi_plus = condition_on_success(policy, evaluate(mdp, policy).Q)
+    dense = mdp.transition.toarray().reshape(mdp.n_states, mdp.n_actions, -1)
+    moves = (pi_plus[:, :, np.newaxis] * dense).sum(axis=1) > 0
+    ends = (pi_plus * (mdp.success + mdp.failure)).sum(axis=1) > 1e-12
+    for _ in range(mdp.n_states):
+        ends = ends | (moves & ends).any(axis=1)
+    assert ends.all()
+
+
+def test_where_nothing_succeeds_another_choice_than_the_behaviour_may_never_end():
+    """State 1 cannot succeed. Its actions: stay, or fail. Staying would be a policy without end."""
+    transition = np.zeros((2, 3, 2))
+    transition[0, 0, 1] = transition[1, 0, 1] = 1.0
+    mdp = SuccessMDP.from_dense(transition, [[0, 1, 0.5], [0, 0, 0]], [1.0, 0.0])
+    behaviour = np.full((2, 3), 1 / 3)
+    e = evaluate(mdp, behaviour)
+    pi_plus = condition_on_success(behaviour, e.Q)
+    np.testing.assert_array_equal(pi_plus[1], behaviour[1])
+    assert np.isfinite(evaluate(mdp, pi_plus).visits).all()
+    stay = [[1 / 3, 1 / 3, 1 / 3], [1.0, 0.0, 0.0]]
+    with pytest.raises(ValueError, match="never ends"):
+        evaluate(mdp, stay)
+
+
 @given(one_decision, st.floats(0.05, 0.9))
 def test_offset_dilutes_influence_and_scale_does_not(case, share):
     pi, q = (np.array(row, dtype=float) for row in case)
@@ -90,8 +118,6 @@ def test_rounds_multiply(case, k):
 
 
 def test_three_numbers_for_any_number_of_actions():
-    import sympy as sp
-
     X, V = sp.symbols("X V", positive=True)
     draw = ActionDraw({X: V})
     w = X / V
@@ -148,8 +174,8 @@ def test_bayes_form_at_every_state_and_time_by_listing_all_episodes(case):
     for path in trajectories(mdp, policy):
         for t, (s, a) in enumerate(path.decisions):
             if path.success:
-                seen[t, s] = seen.get((t, s), Rational(0)) + path.probability
-                chosen[t, s, a] = chosen.get((t, s, a), Rational(0)) + path.probability
+                seen[t, s] = seen.get((t, s), sp.Integer(0)) + path.probability
+                chosen[t, s, a] = chosen.get((t, s, a), sp.Integer(0)) + path.probability
     for (t, s, a), p in chosen.items():
         assert p / seen[t, s] == policy[s][a] * exact.Q[s][a] / exact.V[s]
     for s, visits in enumerate(exact.visits):
@@ -182,12 +208,15 @@ def test_two_nearly_equal_arms():
 
 
 def test_hidden_context_makes_imitation_worse_than_the_behaviour():
-    """The behaviour sees the context, the learner does not: action a wins the counts, b the tasks."""
+    """The behaviour sees the context, the learner does not: a wins the counts, b the tasks."""
     q = np.array([[0.90, 0.95], [0.05, 0.10]])
     behaviour = np.array([[0.9, 0.1], [0.1, 0.9]])
     wins = (0.5 * behaviour * q).sum(axis=0)
     blind = np.broadcast_to(wins / wins.sum(), (2, 2))
-    value = lambda policy: 0.5 * (policy * q).sum()
+
+    def value(policy):
+        return 0.5 * (policy * q).sum()
+
     assert (q[:, 1] > q[:, 0]).all()
     assert value(blind) < value(behaviour) - 0.01
     assert value(condition_on_success(behaviour, q)) > value(behaviour)
@@ -256,5 +285,5 @@ def test_policies_of_different_shapes_are_refused():
         chi_squared([0.5, 0.5], [[0.5, 0.5]])
     with pytest.raises(ValueError, match="new and policy must have the same shape"):
         relative_improvement([0.5, 0.5], [[0.5, 0.5]], [[0.5, 0.5]])
-    with pytest.raises(ValueError, match="new must sum to 1, got 1.1"):
+    with pytest.raises(ValueError, match=r"new must sum to 1, got 1\.1"):
         chi_squared([0.5, 0.6], [0.5, 0.5])

@@ -1,11 +1,13 @@
 """Conditioning a whole episode: the Doob transform, and skill against luck."""
 
+import gymnasium
 import numpy as np
 import pytest
 from hypothesis import given
 from sympy import Rational, log
 
 from sc_utils.conditioning import condition_on_success, successful_visits
+from sc_utils.environments import from_gymnasium, positive_ending
 from sc_utils.luck import LuckDecomposition, doob_transform, luck_decomposition
 from sc_utils.mdp import SuccessMDP, evaluate
 from sc_utils.symbolic import ExactMDP, exact_evaluate, trajectories
@@ -166,6 +168,25 @@ def test_every_success_weighs_the_same_in_the_zero_variance_law():
     behaviour = law(mdp, policy, only_successes=True)
     ideal = law(*exact_doob(mdp, exact, policy))
     assert {behaviour[path] / p for path, p in ideal.items()} == {exact.success_rate}
+
+
+# A real pair
+
+
+def test_matched_lakes_look_alike_and_teach_different_things():
+    """Gymnasium's lake with and without slipping: one random walk, two lessons."""
+    rates, evaluations = [], []
+    for slippery in (True, False):
+        env = gymnasium.make("FrozenLake-v1", is_slippery=slippery)
+        lake = from_gymnasium(env, outcome=positive_ending)
+        e = evaluate(lake, np.full((11, 4), 0.25))
+        after = evaluate(lake, condition_on_success(e.policy, e.Q))
+        evaluations.append(e)
+        rates.append((e.success_rate, after.success_rate, luck_decomposition(lake, e).skill_share))
+    np.testing.assert_allclose(evaluations[0].visits, evaluations[1].visits, rtol=1e-12)
+    np.testing.assert_allclose(evaluations[0].V, evaluations[1].V, rtol=1e-12)
+    assert rates[0] == pytest.approx((483 / 34649, 0.031198, 0.117), rel=1e-3)
+    assert rates[1] == pytest.approx((483 / 34649, 1, 1), rel=1e-12)
 
 
 # Counterexamples

@@ -1,9 +1,12 @@
 """Exact algebra: expectations for any set of actions, small processes in exact numbers."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import sympy as sp
 from hypothesis import given
+from hypothesis import strategies as st
 
 from sc_utils.mdp import SuccessMDP, evaluate
 from sc_utils.symbolic import ActionDraw, ExactMDP, exact_evaluate, trajectories
@@ -82,6 +85,23 @@ def test_values_visits_and_rate_by_listing_all_episodes(case):
             through = [path for path in paths if s in dict(path.decisions)]
             wins = sum(path.probability for path in through if path.success)
             assert wins / exact.visits[s] == expected
+
+
+@given(acyclic_exact_mdps(), st.fractions(min_value=Fraction(1, 9), max_value=1))
+def test_a_hazard_is_the_discounted_success_of_all_episodes(case, gamma):
+    mdp, policy = case
+    g = sp.Rational(gamma.numerator, gamma.denominator)
+    discounted = sum(
+        path.probability * g ** len(path.decisions)
+        for path in trajectories(mdp, policy)
+        if path.success
+    )
+    survivors = ExactMDP.of(
+        [[[g * p for p in row] for row in rows] for rows in mdp.transition],
+        [[g * p for p in row] for row in mdp.success],
+        mdp.initial,
+    )
+    assert exact_evaluate(survivors, policy).success_rate == discounted
 
 
 def test_gamblers_ruin():
