@@ -251,6 +251,7 @@ def _card(claim: Claim, chapter: Chapter, tests: Mapping[str, int], repository: 
     return [
         "::::{card}",
         ":class-card: claim",
+        "",
         ":::{card-header}",
         f"{{{reference}}}`{claim.label}` {origin}",
         ":::",
