@@ -15,10 +15,6 @@ PAGES = [ROOT / "index.md", *sorted((ROOT / "chapters").glob("*.md"))]
 NOTEBOOKS = [page for page in PAGES if read_cells(page.read_text("utf-8"))]
 
 
-def front_matter(page: Path) -> dict[str, object]:
-    return yaml.safe_load(page.read_text("utf-8").split("---\n")[1])
-
-
 @pytest.mark.parametrize("row", SYMBOLS, ids=lambda row: row["python"])
 def test_a_symbol_has_its_python_twin_and_its_chapter(row: dict[str, str]) -> None:
     twin(row["python"])
@@ -35,8 +31,11 @@ def test_a_name_that_the_package_lacks_is_refused() -> None:
 
 @pytest.mark.parametrize("page", NOTEBOOKS, ids=lambda page: page.stem)
 def test_a_notebook_carries_the_macros_of_the_table(page: Path) -> None:
-    # JupyterLab, in Binder as at home, reads them from the front matter.
-    assert front_matter(page)["math"] == {f"\\{name}": tex for name, tex in macros().items()}
+    # JupyterLab, in Binder as at home, reads them in the first cell; the site removes that cell.
+    first = page.read_text("utf-8").split("\n+++")[1]
+    assert first.startswith(' {"tags": ["remove-cell"]}\n')
+    table = yaml.safe_load(first.split("---\n")[1])
+    assert table == {"math": {f"\\{name}": tex for name, tex in macros().items()}}
 
 
 def test_the_page_explains_every_macro() -> None:
