@@ -66,7 +66,7 @@ class Chain:
     @property
     def diagonal(self) -> Array:
         """Probability of leaving each state: the diagonal of I - P, summed without cancellation."""
-        return self.moves.sum(axis=1) + self.exits  # type: ignore[no-any-return]
+        return self.moves @ np.ones(self.exits.size) + self.exits  # type: ignore[no-any-return]
 
 
 def merge_actions(transition: csr_array) -> csr_array:
@@ -93,16 +93,23 @@ def reachable(moves: csr_array, start: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return reached[:n]
 
 
-# --- Few states: dense elimination ----------------------------------------------------------------------
+# --- Few states: dense elimination ------------------------------------------------------------
 
 
-def eliminate(chain: Chain) -> tuple[Array, Array]:
-    """Solve a chain whose moves are a dense array.
+def eliminate(outcomes: Array, start: Array) -> tuple[Array, Array]:
+    """Solve a chain given as a dense table.
 
-    LAPACK pivots, and pivoting loses the small entries of V. Here it has no occasion to: the rows of
-    I - P are diagonally dominant, so in its *transpose* the diagonal is the largest entry of every
-    column, now and after every step. Where dominance is so slight that rounding decides (episodes of
-    thousands of steps), the work is handed to `eliminate_without_subtraction`.
+    LAPACK pivots, and pivoting loses the small entries of V. Here it finds no occasion to: the rows
+    of I - P are diagonally dominant, so in its *transpose* the diagonal is the largest entry of every
+    column, at the start and after every step. Where dominance is so slight that rounding decides
+    (episodes of a thousand steps), `eliminate_without_subtraction` takes over.
+
+    Parameters
+    ----------
+    outcomes : array (S, 2 + S)
+        Probability of success, of failure, and of moving to each *other* state (0 for itself).
+    start : array (S,)
+        Start distribution.
 
     Returns
     -------
@@ -113,53 +120,50 @@ def eliminate(chain: Chain) -> tuple[Array, Array]:
     NeverEnding
         If an episode can reach states that it cannot leave.
     """
-    n = chain.exits.size
-    diagonal = chain.diagonal
-    matrix = -chain.moves
-    matrix.reshape(-1)[:: n + 1] = diagonal
+    n = start.size
+    leaving = outcomes @ np.ones(n + 2)
+    matrix = -outcomes[:, 2:]
+    matrix.reshape(-1)[:: n + 1] = leaving
     factor, swaps, _ = dgetrf(matrix.T, overwrite_a=True)
-    dominant = factor.diagonal() > 1e-3 * diagonal
-    if not (dominant & (swaps == np.arange(n))).all():
-        return eliminate_without_subtraction(chain)
-    V, _ = dgetrs(factor, swaps, chain.success, trans=1)
-    visits, _ = dgetrs(factor, swaps, chain.start)
+    kept = (factor.diagonal() > 1e-3 * leaving) & (swaps == np.arange(n))
+    if not kept.all():
+        return eliminate_without_subtraction(outcomes, start)
+    V, _ = dgetrs(factor, swaps, outcomes[:, 0], trans=1)
+    visits, _ = dgetrs(factor, swaps, start)
     return V, visits
 
 
-def eliminate_without_subtraction(chain: Chain) -> tuple[Array, Array]:
-    """Solve a chain by removing its states one by one, adding only non-negative numbers.
+def eliminate_without_subtraction(outcomes: Array, start: Array) -> tuple[Array, Array]:
+    """Solve the same chain by adding, multiplying and dividing non-negative numbers only.
 
-    Removing state k sends its moves, its exits and its visitors straight on to where they next go. The
-    diagonal is always recomputed as the sum of what leaves. No subtraction, hence no cancellation: V and
-    visits have S relative roundings at most per operation, however long the episodes.
+    States are removed from the last to the first: whoever comes to state k is sent straight on to
+    where k leads next. What leaves a state is summed anew each time, never found as a difference.
+    Nothing cancels, however long the episodes; and a set of states without a way out shows as an exact
+    zero.
 
     References
     ----------
-    Grassmann, Taksar & Heyman (1985), Regenerative analysis and steady state distributions for Markov
-    chains, Operations Research 33.
+    Grassmann, Taksar & Heyman (1985), Regenerative analysis and steady state distributions for
+    Markov chains, Operations Research 33.
     """
-    moves, exits = chain.moves.copy(), chain.exits.copy()
-    success, start = chain.success.copy(), chain.start.copy()
-    n = exits.size
-    leaving = np.empty(n)
-    for k in reversed(range(n)):
-        leaving[k] = moves[k, :k].sum() + exits[k]
-        if leaving[k] == 0:  # nothing to pass on; whether anyone comes here is seen below
-            continue
-        onward = moves[:k, k] / leaving[k]
-        moves[:k, :k] += np.outer(onward, moves[k, :k])
-        exits[:k] += onward * exits[k]
-        success[:k] += onward * success[k]
-        start[:k] += start[k] / leaving[k] * moves[k, :k]
-    V, visits = np.zeros(n), np.zeros(n)
-    for k in range(n):
-        arrivals = start[k] + visits[:k] @ moves[:k, k]
+    n = start.size
+    outcomes, arrivals, leaving = outcomes.copy(), start.copy(), np.empty(n)
+    for k in reversed(range(n)):  # what is left: both exits and the states before k
+        leaving[k] = outcomes[k, : k + 2].sum()
         if leaving[k] > 0:
-            V[k] = (success[k] + moves[k, :k] @ V[:k]) / leaving[k]
-            visits[k] = arrivals / leaving[k]
-        elif arrivals > 0:
+            onward = outcomes[k, : k + 2] / leaving[k]
+            outcomes[:k, : k + 2] += np.outer(outcomes[:k, k + 2], onward)
+            arrivals[:k] += arrivals[k] * onward[2:]
+    h = np.concatenate(([1.0, 0.0], np.zeros(n)))  # chance of success: of success, of failure, V
+    visits = np.zeros(n)
+    for k in range(n):
+        arrivals[k] += visits[:k] @ outcomes[:k, k + 2]
+        if leaving[k] > 0:
+            h[k + 2] = outcomes[k, : k + 2] @ h[: k + 2] / leaving[k]
+            visits[k] = arrivals[k] / leaving[k]
+        elif arrivals[k] > 0:
             raise NeverEnding(k)
-    return V, visits
+    return h[2:], visits
 
 
 # --- No way back: sweeps over layers --------------------------------------------------------------------

@@ -39,6 +39,9 @@ Array: TypeAlias = NDArray[np.float64]
 SLACK = 1e-10
 """How far rounding may take a sum of probabilities from its due; a larger error is refused."""
 
+CERTAIN = np.array([1.0, 0.0])
+"""Chance of success of the two exits, success and failure."""
+
 FEW_STATES = 256
 """Up to so many states, dense elimination is the fastest."""
 
@@ -204,19 +207,24 @@ class SuccessMDP:
         return remainder
 
     @cached_property
-    def _exits(self) -> Array:
-        return self.success + self.failure
-
-    @cached_property
     def _layers(self) -> list[Layer] | None:
         return find_layers(self.transition)
 
     @cached_property
-    def _slots(self) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-        """Row s * A + a, next state t, and place s * S + t in an (S, S) array, of each probability."""
-        rows = np.repeat(np.arange(self.success.size), np.diff(self.transition.indptr))
-        columns = self.transition.indices.astype(np.intp)
-        return rows, columns, rows // self.n_actions * self.n_states + columns
+    def _outcomes(self) -> tuple[Array, NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+        """Every outcome of every action, as an entry of the dense table that `eliminate` takes.
+
+        Returns its probability, its row s * A + a, its column (0 success, 1 failure, 2 + s' next
+        state) and its place s * (2 + S) + column.
+        """
+        S, A = self.success.shape
+        actions = np.arange(S * A)
+        chance = np.concatenate([self.success.ravel(), self.failure.ravel(), self.transition.data])
+        moving = np.repeat(actions, np.diff(self.transition.indptr))
+        rows = np.concatenate([actions, actions, moving])
+        exits = np.repeat([0, 1], S * A)
+        columns = np.concatenate([exits, self.transition.indices + np.intp(2)])
+        return chance, rows, columns, rows // A * (S + 2) + columns
 
 
 @dataclass(frozen=True, eq=False)
@@ -289,9 +297,8 @@ def evaluate(mdp: SuccessMDP, policy: ArrayLike, *, solver: Solver | None = None
     0.5
     """
     pi = _checked_policy(mdp, policy)
-    r_pi = _average(pi, mdp.success)
     try:
-        V, Q, visits = _solve(mdp, pi, r_pi, solver)
+        V, Q, visits, r_pi = _solve(mdp, pi, solver)
     except NeverEnding as trap:
         label = mdp.labels[trap.state]
         raise ValueError(
@@ -340,48 +347,41 @@ def maximise_success(mdp: SuccessMDP) -> Evaluation:
         best = evaluate(mdp, policy)
 
 
-def _solve(
-    mdp: SuccessMDP, pi: Array, r_pi: Array, solver: Solver | None
-) -> tuple[Array, Array, Array]:
-    """V, Q and visits, by the road that fits the MDP."""
-    S, A = mdp.success.shape
-    exits = _average(pi, mdp._exits)
+def _solve(mdp: SuccessMDP, pi: Array, solver: Solver | None) -> tuple[Array, Array, Array, Array]:
+    """V, Q, visits and r_pi, by the road that fits the MDP."""
+    S, A = pi.shape
     if solver is None and (S <= FEW_STATES or S * S <= 8 * mdp.transition.nnz):
-        rows, columns, slots = mdp._slots
-        moves = _sum_by(slots, mdp.transition.data * pi.reshape(-1)[rows], S * S)
-        moves[:: S + 1] = 0
-        V, visits = eliminate(Chain(moves.reshape(S, S), exits, r_pi, mdp.initial))
-        Q = mdp.success + _sum_by(rows, mdp.transition.data * V[columns], S * A).reshape(S, A)
-        return V, Q, visits
+        chance, rows, columns, places = mdp._outcomes
+        table = np.bincount(places, chance * pi.reshape(-1)[rows], S * (S + 2))
+        table[2 :: S + 3] = 0  # moves from a state to itself
+        outcomes = table.reshape(S, S + 2)
+        V, visits = eliminate(outcomes, mdp.initial)
+        h = np.concatenate((CERTAIN, V))
+        Q = np.bincount(rows, chance * h[columns], S * A).reshape(S, A)
+        return V, Q, visits, outcomes[:, 0]
+    r_pi = (pi * mdp.success).sum(axis=1)
     if solver is None and mdp._layers is not None:
-        return sweep(mdp._layers, pi, mdp.success, mdp.initial)
+        return *sweep(mdp._layers, pi, mdp.success, mdp.initial), r_pi
     average = csr_array((pi.reshape(-1), np.arange(S * A), np.arange(0, S * A + 1, A)))
     moves = average @ mdp.transition
     moves.data[np.repeat(np.arange(S), np.diff(moves.indptr)) == moves.indices] = 0
     moves.eliminate_zeros()
+    exits = r_pi + (pi * mdp.failure).sum(axis=1)
     chain = Chain(moves, exits, r_pi, mdp.initial)
     V, visits = factorise(chain) if solver is None else solve_with(solver, chain)
-    return V, mdp.success + (mdp.transition @ V).reshape(S, A), visits
-
-
-def _sum_by(places: NDArray[np.intp], values: Array, size: int) -> Array:
-    sums = np.bincount(places, values, size)
-    return sums.astype(float, copy=False)  # of nothing, bincount returns integers
-
-
-def _average(pi: Array, values: Array) -> Array:
-    return np.einsum("sa,sa->s", pi, values)  # type: ignore[no-any-return]
+    return V, mdp.success + (mdp.transition @ V).reshape(S, A), visits, r_pi
 
 
 def _checked_policy(mdp: SuccessMDP, policy: ArrayLike) -> Array:
     pi = np.array(policy, dtype=float, order="C")
     if pi.shape != mdp.success.shape:
         raise ValueError(f"policy must have shape (S, A) = {mdp.success.shape}, got {pi.shape}")
-    if not (pi.min() >= 0 and abs(pi.sum(axis=1) - 1).max() <= SLACK):
+    error = pi @ np.ones(pi.shape[1]) - 1
+    if not (pi.min() >= 0 and error @ error <= SLACK**2):
         _refuse_improbable(
             pi.reshape(-1), lambda k: f"policy[{k // pi.shape[1]}, {k % pi.shape[1]}]"
         )
-        s = int(abs(pi.sum(axis=1) - 1).argmax())
+        s = int(abs(error).argmax())
         raise ValueError(f"policy[{s}] must sum to 1, got {pi[s].sum():.12g} (row {pi[s]})")
     return pi
 
