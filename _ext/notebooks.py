@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,20 +10,24 @@ import jupytext
 from myst_nb.core.read import is_myst_markdown_notebook
 from sphinx.application import Sphinx
 
+from _ext.notation import macros
+
 
 def as_ipynb(text: str) -> str:
     """Return a chapter as the text of an ``.ipynb`` file; the same chapter is the same file."""
     notebook = jupytext.reads(text, fmt="md:myst")
     notebook.metadata = {"kernelspec": notebook.metadata["kernelspec"]}
+    notebook.cells.pop(0)  # the macros, which not every Jupyter looks for there: write them out
+    macro = re.compile(rf"\\({'|'.join(macros())})(?![A-Za-z])")
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number}"
+        if cell["cell_type"] == "markdown":
+            cell["source"] = macro.sub(lambda match: macros()[match[1]], cell["source"])
     written: str = jupytext.writes(notebook, fmt="ipynb")
     return written
 
 
-def offer(
-    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object
-) -> None:
+def offer(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object) -> None:
     """Write the page's notebook beside its source, where the theme's download button finds it."""
     source = Path(app.srcdir) / f"{page}.md"
     if doctree is None or not is_myst_markdown_notebook(source.read_text("utf-8")):
