@@ -17,12 +17,14 @@ def as_ipynb(text: str) -> str:
     """Return a chapter as the text of an ``.ipynb`` file; the same chapter is the same file."""
     notebook = jupytext.reads(text, fmt="md:myst")
     notebook.metadata = {"kernelspec": notebook.metadata["kernelspec"]}
-    notebook.cells.pop(0)  # the macros, which not every Jupyter looks for there: write them out
-    macro = re.compile(rf"\\({'|'.join(macros())})(?![A-Za-z])")
+    if notebook.cells[0]["source"].startswith("---\nmath:"):
+        del notebook.cells[0]  # not every Jupyter looks for macros there: they are written out
+    meaning = macros()
+    macro = re.compile(rf"\\({'|'.join(meaning)})(?![A-Za-z])")
     for number, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{number}"
         if cell["cell_type"] == "markdown":
-            cell["source"] = macro.sub(lambda match: macros()[match[1]], cell["source"])
+            cell["source"] = macro.sub(lambda match: meaning[match[1]], cell["source"])
     written: str = jupytext.writes(notebook, fmt="ipynb")
     return written
 
