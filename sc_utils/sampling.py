@@ -20,7 +20,7 @@ from sc_utils.probabilities import Array, as_count, as_generator, as_policy
 
 __all__ = ["sample_counts", "sample_log"]
 
-EPISODES_AT_ONCE = 50_000  # their states and positions stay in a processor's cache
+EPISODES_AT_ONCE = 16_384  # of which a processor's cache holds all that a step needs
 LAYERS_AT_ONCE = 4_000  # bounds the memory of `sample_counts` when episodes are long
 LARGEST_BATCH = 10**9 - 1  # the largest urn of NumPy's hypergeometric sampler
 
@@ -70,17 +70,14 @@ def sample_log(
     """
     n, rng = as_count(n_episodes, "n_episodes"), as_generator(rng)
     steps = _joint_steps(mdp, policy)
-    alias = _alias_tables(steps.probability)
-    batches = [
-        _advance(steps, alias, rng.choice(mdp.n_states, size, p=mdp.initial), rng)
-        for size in _batches(n, EPISODES_AT_ONCE)
-    ]
-    cells, lengths, success = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    threshold, cell = _alias_tables(steps.probability)
+    start = rng.choice(mdp.n_states, n, p=mdp.initial)
+    branch, length, success = _run_episodes(steps, threshold, cell, start, rng)
     return Log(
-        episode=np.repeat(np.arange(n), lengths),
-        state=cells // steps.n_cells,
-        action=steps.action.ravel()[cells],
-        success=np.repeat(success, lengths),
+        episode=np.repeat(np.arange(n), length),
+        state=branch // (2 * steps.n_cells),
+        action=steps.action.astype(branch.dtype).ravel()[cell][branch],
+        success=np.repeat(success, length),
     )
 
 
@@ -217,18 +214,18 @@ def _batches(n: int, size: int) -> list[int]:
 
 
 def _alias_tables(probability: Array) -> tuple[Array, Integers]:
-    """Make one uniform number enough to draw a cell, in time independent of K.
+    """Make one uniform number enough to draw a cell, in a time that does not depend on K.
 
-    Each state has K equal columns, filled to height 1 by at most two cells: its own below a
-    threshold, another above. Repeatedly, a cell with too little mass for its column is filled up
-    from the one with the most.
+    Each state has K columns of equal width, filled by at most two cells: the column's own up to a
+    threshold, another above. Repeatedly, a cell too light for its column is topped up from the
+    heaviest.
 
     Returns
     -------
-    threshold : (S * K,)
-        Column plus height up to which the column is its own cell's.
-    cell : (2 * S * K,)
-        Two cells per column: the other, its own.
+    threshold : (S K,)
+        Place within the state's K columns up to which a column belongs to its own cell.
+    cell : (2 S K,)
+        Numbers of two cells for each column, the other and its own.
     """
     S, K = probability.shape
     mass, other = probability * K, np.tile(np.arange(K), (S, 1))
@@ -247,33 +244,54 @@ def _alias_tables(probability: Array) -> tuple[Array, Integers]:
     return (np.arange(K) + mass).ravel(), np.stack([first + other, own], axis=2).ravel()
 
 
-def _advance(
-    steps: _Steps, alias: tuple[Array, Integers], state: Integers, rng: np.random.Generator
+def _run_episodes(
+    steps: _Steps, threshold: Array, cell: Integers, start: Integers, rng: np.random.Generator
 ) -> tuple[Integers, Integers, NDArray[np.bool_]]:
-    """Run one episode from each start to its end; return cells in order, lengths, and successes."""
-    threshold, cell = alias
-    following = steps.next.ravel()
-    episode = np.arange(state.size)
-    length = np.zeros(state.size, dtype=np.intp)
-    success = np.zeros(state.size, dtype=np.bool_)
+    """Run one episode from each start to its end, many side by side.
+
+    An episode that ends leaves its place to the next one that waits, so that arrays keep their size
+    almost to the last.
+
+    Returns
+    -------
+    branch
+        Indices into `cell`, episode by episode.
+    length, success
+        Of each episode.
+    """
+    n, K, last = start.size, steps.n_cells, steps.n_states * steps.n_cells
+    next_column = steps.next.ravel()[cell] * K  # the first one of the next state; `last`: success
+    born, died = np.zeros((2, n), dtype=np.intp)
+    success = np.zeros(n, dtype=np.bool_)
     history = []
+    begun, time = min(n, EPISODES_AT_ONCE), 0
+    episode, column = np.arange(begun), start[:begun] * K
+    small = np.result_type(np.int32, np.min_scalar_type(-cell.size))  # half the memory, if it fits
     while episode.size:
-        u = rng.random(state.size) * steps.n_cells
-        column = state * steps.n_cells + u.astype(np.intp)
-        taken = cell[2 * column + (u < threshold[column])]
-        history.append((episode, taken))
-        state = following[taken]
-        # Positions, not masks: NumPy gathers by position several times faster.
-        ended = np.flatnonzero(state >= steps.n_states)
-        alive = np.flatnonzero(state < steps.n_states)
-        length[episode[ended]] = len(history)
-        success[episode[ended]] = state[ended] == steps.n_states
-        episode, state = episode[alive], state[alive]
-    first_row = length.cumsum() - length
-    cells = np.empty(length.sum(), dtype=np.intp)
-    for time, (episode, taken) in enumerate(history):
-        cells[first_row[episode] + time] = taken
-    return cells, length, success
+        u = rng.random(episode.size) * K
+        branch = u.astype(np.intp) + column
+        branch = 2 * branch + (u < threshold[branch])
+        history.append((episode, branch.astype(small)))
+        column = next_column[branch]
+        time += 1
+        ended = np.flatnonzero(column >= last)
+        died[episode[ended]] = time
+        success[episode[ended]] = column[ended] == last
+        places = ended[: n - begun]
+        new = np.arange(begun, begun + places.size)
+        begun += places.size
+        episode = episode.copy()  # the old one is history
+        episode[places], column[places], born[new] = new, start[new] * K, time
+        if begun == n:
+            alive = np.flatnonzero(column < last)
+            episode, column = episode[alive], column[alive]
+
+    length = died - born
+    shift = length.cumsum() - length - born
+    branches = np.empty(length.sum(), dtype=small)
+    for time, (episode, branch) in enumerate(history):
+        branches[shift[episode] + time] = branch
+    return branches, length, success
 
 
 def _flow_forth_and_back(
