@@ -69,7 +69,7 @@ def show_twice(app: Sphinx, doctree: nodes.document) -> None:
             logger.warning(
                 "a picture without words: say what it shows with `mystnb: {image: {alt: ...}}` in"
                 " the cell, or in the brackets of ![...]",
-                location=image,
+                location=(app.env.docname, _line(image)),
             )
         path = Path(app.env.relfn2path(image["uri"])[1])
         if path.suffix != ".svg" or "jupyter_execute" not in path.parts:
@@ -85,6 +85,14 @@ def show_twice(app: Sphinx, doctree: nodes.document) -> None:
             twin["size"] = _size(svg)
             both += twin
         image.replace_self(both)
+
+
+def _line(node: nodes.Node) -> int | None:
+    """Return the line of the source that the node stands in, as far as it is known."""
+    while node.line is None and node.parent is not None:
+        node = node.parent
+    line: int | None = node.line
+    return line
 
 
 def _size(svg: str) -> tuple[int, int]:

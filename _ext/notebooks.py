@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import jupytext
+import nbformat
 from myst_nb.core.read import is_myst_markdown_notebook
 from sphinx.application import Sphinx
 
+from _ext.execution import notebooks
 from _ext.notation import macros
 
 
@@ -25,22 +27,27 @@ def as_ipynb(text: str) -> str:
         cell["id"] = f"cell-{number}"
         if cell["cell_type"] == "markdown":
             cell["source"] = macro.sub(lambda match: meaning[match[1]], cell["source"])
-    written: str = jupytext.writes(notebook, fmt="ipynb")
+    written: str = nbformat.writes(notebook)  # type: ignore[no-untyped-call]
     return written
 
 
 def offer(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object) -> None:
-    """Write the page's notebook beside its source, where the theme's download button finds it."""
-    source = Path(app.srcdir) / f"{page}.md"
-    if doctree is None or not is_myst_markdown_notebook(source.read_text("utf-8")):
-        return
-    context["ipynb_source"] = f"{page}.ipynb"
-    notebook = Path(app.outdir) / "_sources" / context["ipynb_source"]
-    notebook.parent.mkdir(parents=True, exist_ok=True)
-    notebook.write_text(as_ipynb(source.read_text("utf-8")), "utf-8")
+    """Tell the theme's download button that the page has a notebook."""
+    source = Path(app.env.doc2path(page))
+    if doctree is not None and is_myst_markdown_notebook(source.read_text("utf-8")):
+        context["ipynb_source"] = f"{page}.ipynb"
+
+
+def write(app: Sphinx, exception: Exception | None) -> None:
+    """Write the notebooks beside the sources, over the executed ones that the theme puts there."""
+    for page, _ in notebooks(Path(app.srcdir)) if not exception else ():
+        text = (Path(app.srcdir) / f"{page}.md").read_text("utf-8")
+        target = Path(app.outdir) / "_sources" / f"{page}.ipynb"
+        target.write_text(as_ipynb(text), "utf-8")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx."""
     app.connect("html-page-context", offer)
+    app.connect("build-finished", write)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
