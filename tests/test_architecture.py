@@ -1,9 +1,12 @@
 """The rooms of `sc_utils` know only what they need: imports point downwards."""
 
 import ast
+import importlib
 from pathlib import Path
 
 import pytest
+
+import sc_utils
 
 PACKAGE = Path(__file__).resolve().parent.parent / "sc_utils"
 
@@ -94,8 +97,16 @@ def test_a_room_does_without(room: str) -> None:
     assert not packages & FOREIGN[room]
 
 
-def test_importing_the_package_imports_nothing() -> None:
-    assert not imports(ast.parse((PACKAGE / "__init__.py").read_text("utf-8")))
+def test_the_front_door_offers_what_the_rooms_define() -> None:
+    front = ast.parse((PACKAGE / "__init__.py").read_text("utf-8"))
+    public = set(ROOMS) - {"absorption", "figures", "probabilities", "prose", "symbolic"}
+    assert rooms_of(imports(front)) == public
+    for room in public:
+        module = importlib.import_module(f"sc_utils.{room}")
+        offered = {
+            name for name in sc_utils.__all__ if vars(sc_utils)[name].__module__ == module.__name__
+        }
+        assert offered == set(module.__all__)
 
 
 def test_figures_are_drawn_on_axes_that_are_given() -> None:
