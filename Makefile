@@ -21,7 +21,7 @@ book: .venv/ready ## execute the chapters and build the site into _build/html
 	@.venv/bin/python -m _ext.build
 
 test: book ## run every test: the engine, the chapters, the built site in a browser
-	@.venv/bin/python -m pytest
+	@.venv/bin/python -m pytest -n 2 --dist loadfile
 
 check: .venv/ready ## lint, format, types and doctests, in seconds
 	@.venv/bin/ruff check $(CODE)
