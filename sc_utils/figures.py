@@ -24,12 +24,12 @@ PAPER = "#fffefc"
 INK = "#23262b"
 """Words, and whatever has no ink of its own."""
 MUTED = "#5a606a"
-"""What stands back: axes, bounds, notes."""
+"""What stands back, such as axes, bounds and notes."""
 FAINT = "#dddad2"
 """Grids, and areas behind a curve."""
 
 BEHAVIOUR = "#545a63"
-"""The behaviour policy: how it was before."""
+"""The behaviour policy, how it was before."""
 SUCCESS = "#37886b"
 """Success, and the policy that imitates it."""
 FAILURE = "#bf422a"
@@ -53,7 +53,7 @@ BY_NIGHT = {
 """Each ink's twin on a dark page."""
 
 CLOUD = 2000
-"""More points than this are drawn as pixels: as outlines they would weigh megabytes."""
+"""More points than this are drawn as pixels; as outlines they would weigh megabytes."""
 
 STYLE: dict[str, Any] = {
     "axes.edgecolor": MUTED,
