@@ -21,7 +21,7 @@ from pathlib import Path
 import yaml
 from jupyter_book.sphinx import build_sphinx
 
-from _ext.execution import execute
+from _ext.execution import cache_folder, execute
 
 ROOT = Path(__file__).resolve().parent.parent
 STAMP = ".built-from"  # the site's own note of the sources it was built from
@@ -46,8 +46,9 @@ def build(root: Path, output: Path) -> None:
         stamp = output / STAMP
         if stamp.exists() and stamp.read_text() == sources:
             return
-        _run_cells(root)
-        _render(root, work / ".next" / "html")
+        cache = cache_folder(root)
+        _run_cells(root, cache)
+        _render(root, cache, work / ".next" / "html")
         (work / ".next" / "html" / STAMP).write_text(sources)
         shutil.rmtree(output, ignore_errors=True)
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -74,19 +75,19 @@ def _alone(path: Path) -> Iterator[None]:
         yield
 
 
-def _run_cells(root: Path) -> None:
+def _run_cells(root: Path, cache: Path) -> None:
     timeout = yaml.safe_load((root / "_config.yml").read_text("utf-8"))["execute"]["timeout"]
     os.environ["PYTHONPATH"] = str(root)  # the cells import the package of this tree
     os.environ["PYTHONHASHSEED"] = "0"  # sets of words come out in the same order every time
     print("Running the chapters whose outputs are not cached ...", flush=True)
-    failures = execute(root, timeout, lambda line: print(line, flush=True))
+    failures = execute(root, cache, timeout, lambda line: print(line, flush=True))
     for failure in failures:
         print(f"\n{failure.place}: this cell failed\n\n{failure.reason}", file=sys.stderr)
     if failures:
         raise BuildError
 
 
-def _render(root: Path, output: Path) -> None:
+def _render(root: Path, cache: Path, output: Path) -> None:
     print("Rendering the pages ...", flush=True)
     memory = output.parent / ".mathematics.json"
     for outdated in {*output.parent.glob("*")} - {memory}:
@@ -99,6 +100,7 @@ def _render(root: Path, output: Path) -> None:
         confoverrides={
             "external_toc_path": "_toc.yml",
             "latex_individualpages": False,
+            "nb_execution_cache_path": str(cache),
             "nitpicky": True,
         },
         freshenv=True,

@@ -59,13 +59,15 @@ class Failure:
     reason: str
 
 
-def execute(root: Path, timeout: int, report: Callable[[str], None]) -> list[Failure]:
+def execute(root: Path, folder: Path, timeout: int, report: Callable[[str], None]) -> list[Failure]:
     """Run every chapter whose outputs are not in the cache, and put them there.
 
     Parameters
     ----------
     root
         The repository's root.
+    folder
+        The cache's; its siblings are outdated and removed.
     timeout
         Seconds that one cell may take.
     report
@@ -76,7 +78,6 @@ def execute(root: Path, timeout: int, report: Callable[[str], None]) -> list[Fai
     list of Failure
         Empty if every chapter ran to its end.
     """
-    folder = cache_folder(root)
     for outdated in {*folder.parent.glob("*")} - {folder}:
         shutil.rmtree(outdated)
     cache = get_cache(folder)
@@ -138,18 +139,22 @@ class ExecutionTimes(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Write the table."""
         root = Path(self.env.srcdir)
-        cache = get_cache(cache_folder(root))
+        cache = get_cache(self.config.nb_execution_cache_path)
         rows = ["| Page | Cells | Seconds |", "|---|--:|--:|"]
         for name, notebook in notebooks(root):
             cells = sum(cell.cell_type == "code" for cell in notebook.cells)
-            seconds = _record(cache, notebook).data["execution_seconds"]
+            record = _record(cache, notebook)
+            if record is None:
+                raise self.error(f"{name} was edited while the site was built: build it again")
+            seconds = record.data["execution_seconds"]
             rows.append(f"| {{doc}}`/{name}` | {cells} | {seconds:.1f} |")
         return self.parse_text_to_nodes("\n".join(rows))
 
 
 def use_cache(app: Sphinx, config: Config) -> None:
     """Point MyST-NB at the cache that `execute` fills."""
-    config.nb_execution_cache_path = str(cache_folder(Path(app.srcdir)))
+    if not config.nb_execution_cache_path:
+        config.nb_execution_cache_path = str(cache_folder(Path(app.srcdir)))
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
