@@ -1,18 +1,18 @@
-"""Absorbing Markov chains: the chance of success from every state, the expected visits, every digit.
+"""Absorbing Markov chains: chances of success and expected visits, to the last digit.
 
-A chain moves between S states until it leaves them, in success or in failure. With P the moves, r the
-chance of leaving in success and mu the start, the two unknowns solve a system and its transpose,
+A chain moves between S states until it leaves them, in success or in failure. With P the moves, r
+the chance of leaving in success and mu the start, the two unknowns solve a system and its
+transpose,
 
     (I - P) V = r        V[s]: chance of success from s
     (I - P)' d = mu      d[s]: expected visits to s
 
 and each checks the other, for mu.V = d.r: both are the chance of success from the start.
 
-Where the digits go, and why none are lost here. Success may be as rare as 1e-13 and episodes long, so
-I - P is nearly singular and an ordinary solver returns noise. But it is an *M-matrix*: if its diagonal is
-written as the sum of all that leaves a state (moves to others, and exits) rather than as one minus the
-rest, and if elimination stays on the diagonal, then V and d are determined entry by entry as accurately
-as the data are (Grassmann, Taksar & Heyman 1985; O'Cinneide 1993). `Chain` holds exactly those data.
+Success may be as rare as 1e-13 and episodes may be long: I - P is then nearly singular, and an
+ordinary solver returns noise. But I - P is an *M-matrix*. Write its diagonal as the sum of all that
+leaves a state, not as one minus what stays, and keep the elimination on the diagonal: then V and d
+are accurate entry by entry, relatively (Grassmann, Taksar & Heyman 1985; O'Cinneide 1993).
 """
 
 from collections.abc import Callable, Sequence
@@ -47,9 +47,8 @@ class Chain:
 
     Attributes
     ----------
-    moves : csr_array or array (S, S)
-        Probability of going to each *other* state: the diagonal is zero. A state that keeps its place
-        only waits, and waiting changes neither system: its row is the row of the other outcomes.
+    moves : csr_array (S, S)
+        Probability of going to each *other* state; none is stored that is zero.
     exits : array (S,)
         Probability of ending the episode, in success or in failure.
     success : array (S,)
@@ -64,20 +63,20 @@ class Chain:
     start: Array
 
     @property
-    def diagonal(self) -> Array:
-        """Probability of leaving each state: the diagonal of I - P, summed without cancellation."""
-        return self.moves @ np.ones(self.exits.size) + self.exits  # type: ignore[no-any-return]
+    def leaving(self) -> Array:
+        """Probability of leaving each state, the diagonal of I - P, summed and not subtracted."""
+        return self.moves.sum(axis=1) + self.exits  # type: ignore[no-any-return]
 
 
 def merge_actions(transition: csr_array) -> csr_array:
-    """Moves (S, S) under any action: the rows of a state's actions, end to end, not copied."""
+    """Lay the rows of a state's actions end to end, uncopied: its moves (S, S) under any action."""
     S = transition.shape[1]
     pointers = transition.indptr[:: transition.shape[0] // S]
     return csr_array((transition.data, transition.indices, pointers), shape=(S, S))
 
 
 def reachable(moves: csr_array, start: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """States that a path of positive probability reaches from the states marked in `start`."""
+    """Mark the states that a path of positive probability reaches from those marked in `start`."""
     n = start.size
     origin = np.flatnonzero(start).astype(moves.indices.dtype)
     graph = csr_array(
@@ -99,10 +98,10 @@ def reachable(moves: csr_array, start: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def eliminate(outcomes: Array, start: Array) -> tuple[Array, Array]:
     """Solve a chain given as a dense table.
 
-    LAPACK pivots, and pivoting loses the small entries of V. Here it finds no occasion to: the rows
-    of I - P are diagonally dominant, so in its *transpose* the diagonal is the largest entry of every
-    column, at the start and after every step. Where dominance is so slight that rounding decides
-    (episodes of a thousand steps), `eliminate_without_subtraction` takes over.
+    LAPACK pivots, and pivoting loses the small entries of V. Here it finds no occasion to: the
+    rows of I - P are diagonally dominant, so in its *transpose* the diagonal is the largest entry
+    of every column, at the start and after every step. Where dominance is so slight that rounding
+    decides (episodes of a thousand steps), `eliminate_without_subtraction` takes over.
 
     Parameters
     ----------
@@ -138,8 +137,8 @@ def eliminate_without_subtraction(outcomes: Array, start: Array) -> tuple[Array,
 
     States are removed from the last to the first: whoever comes to state k is sent straight on to
     where k leads next. What leaves a state is summed anew each time, never found as a difference.
-    Nothing cancels, however long the episodes; and a set of states without a way out shows as an exact
-    zero.
+    Nothing cancels, however long the episodes; and a set of states without a way out shows as an
+    exact zero.
 
     References
     ----------
@@ -166,7 +165,7 @@ def eliminate_without_subtraction(outcomes: Array, start: Array) -> tuple[Array,
     return h[2:], visits
 
 
-# --- No way back: sweeps over layers --------------------------------------------------------------------
+# --- No way back: sweeps over layers ----------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,7 +183,7 @@ class Layer:
     """
 
     states: NDArray[np.intp]
-    successors: NDArray[np.intp]
+    successors: NDArray[Any]
     moves: csr_array
 
 
@@ -228,7 +227,7 @@ def find_layers(transition: csr_array, *, limit: int = 10_000) -> list[Layer] | 
 def sweep(
     layers: Sequence[Layer], policy: Array, success: Array, start: Array
 ) -> tuple[Array, Array, Array]:
-    """Solve an acyclic decision process: V and Q backwards, visits forwards, two passes over the moves.
+    """Solve an acyclic decision process: V and Q in one pass back, the visits in one pass forth.
 
     Parameters
     ----------
@@ -253,14 +252,15 @@ def sweep(
     return V, Q, visits
 
 
-# --- Many states, cycles: sparse elimination, or the caller's solver ------------------------------------
+# --- Many states, cycles: sparse elimination, or the caller's solver --------------------------
 
 
 def factorise(chain: Chain) -> tuple[Array, Array]:
-    """Solve a chain whose moves are sparse by one factorisation, pivots kept on the diagonal.
+    """Solve a chain by one sparse factorisation with all pivots on the diagonal.
 
-    The rows of I - P, read as columns, are its transpose: that is what is factored, at no cost. Both
-    solutions are then corrected with residuals that do not cancel (see `_refine`).
+    The rows of I - P, read as columns, are its transpose: that is what is factored. V is then
+    corrected by the factor's own means with a residual that does not cancel, so that nothing is
+    lost over long episodes either; the visits are, if they do not agree with it.
 
     Returns
     -------
@@ -271,25 +271,32 @@ def factorise(chain: Chain) -> tuple[Array, Array]:
     NeverEnding
         If an episode can reach states that it cannot leave.
     ValueError
-        If the episodes are so long (about 1e10 steps) that double precision cannot verify the visits.
+        If episodes last so long (some 1e9 moves) that rounding spoils the visits.
     """
-    chain = _let_unreachable_traps_end(chain)
+    chain = _open_unreachable_traps(chain)
     matrix = _system(chain)
-    factor = splu(
+    factor: Any = splu(
         csc_array((matrix.data, matrix.indices, matrix.indptr), shape=matrix.shape),
         permc_spec="MMD_AT_PLUS_A",
         diag_pivot_thresh=0.0,
+        panel_size=2,  # few columns of the factor are dense: narrow panels are a third faster
         options={"SymmetricMode": True},
     )
     del matrix
-    return _refine(chain, lambda b: factor.solve(b, "T"), factor.solve)
+    V = _corrected("V", lambda b: factor.solve(b, "T"), _surplus, chain.success, chain)
+    visits = factor.solve(chain.start)
+    rate = chain.start @ V
+    ends = abs(visits @ chain.exits - 1) <= PRECISION / 10  # every episode ends once
+    if not (ends and abs(visits @ chain.success - rate) <= PRECISION / 10 * rate):
+        visits = _corrected("the visits", factor.solve, _imbalance, chain.start, chain)
+    return V, visits
 
 
 def solve_with(solver: Solver, chain: Chain) -> tuple[Array, Array]:
-    """Solve a chain whose moves are sparse with the caller's `solver`, which is not trusted.
+    """Solve a chain with the caller's `solver`, which is not trusted.
 
-    `solver(A, b)` returns an x with A x = b, roughly: it is called again on what is left over, and the
-    answer is accepted when nothing is.
+    `solver(A, b)` returns an x with A x = b, more or less: it is called again on what that leaves
+    over, and the answer is accepted once nothing is.
 
     Raises
     ------
@@ -298,90 +305,84 @@ def solve_with(solver: Solver, chain: Chain) -> tuple[Array, Array]:
     ValueError
         If the corrections do not die out.
     """
-    chain = _let_unreachable_traps_end(chain)
+    chain = _open_unreachable_traps(chain)
     matrix = _system(chain)
-    transposed = matrix.T.tocsr()
-    return _refine(chain, lambda b: solver(matrix, b), lambda b: solver(transposed, b))
-
-
-def _refine(
-    chain: Chain, solve: Callable[[Array], Array], solve_transposed: Callable[[Array], Array]
-) -> tuple[Array, Array]:
-    """Solve both systems, then correct until no entry changes by more than `PRECISION`, relatively.
-
-    A correction is only as good as the residual it starts from, and for long episodes the textbook one,
-    b - A x, is all cancellation. That of V is therefore summed over differences V[t] - V[s] along
-    moves, which are exact where they are small; that of the visits, over flows in and out in extended
-    precision.
-    """
-    moves, diagonal = chain.moves, chain.diagonal
-    rows = np.repeat(np.arange(diagonal.size, dtype=moves.indices.dtype), np.diff(moves.indptr))
-
-    def surplus(V: Array) -> Array:
-        gains = moves.data * (V[moves.indices] - V[rows])
-        return chain.success - chain.exits * V + np.bincount(rows, gains, V.size)  # type: ignore[no-any-return]
-
-    precise = moves.astype(np.longdouble)
-    outflow = precise.sum(axis=1) + chain.exits
-
-    def imbalance(visits: Array) -> Array:
-        inflow = precise.T @ visits.astype(np.longdouble)
-        return (chain.start + inflow - outflow * visits).astype(float)  # type: ignore[no-any-return]
-
-    V = _corrected("V", solve, surplus, chain.success, diagonal)
-    visits = _corrected("the visits", solve_transposed, imbalance, chain.start, diagonal)
+    transpose = csr_array(matrix.T)
+    V = _corrected("V", lambda b: solver(matrix, b), _surplus, chain.success, chain)
+    visits = _corrected(
+        "the visits", lambda b: solver(transpose, b), _imbalance, chain.start, chain
+    )
     return V, visits
 
 
 def _corrected(
     name: str,
     solve: Callable[[Array], Array],
-    residual: Callable[[Array], Array],
+    residual: Callable[[Chain, Array], Array],
     target: Array,
-    diagonal: Array,
+    chain: Chain,
 ) -> Array:
+    """Solve, then correct until no entry changes by more than a relative `PRECISION`."""
+    leaving = chain.leaving
     x = np.asarray(solve(target), dtype=float)
-    change, last = np.inf, np.inf
-    while change < last / 2 or last == np.inf:
-        left_over = residual(x)
-        if change <= PRECISION and (abs(left_over) <= PRECISION * diagonal * x).all():
+    before, change = np.inf, np.inf
+    while change < before / 2 or before == np.inf:
+        left_over = residual(chain, x)
+        if change <= PRECISION and (abs(left_over) <= PRECISION * leaving * x).all():
             return x
         correction = solve(left_over)
         x = x + correction
-        last, change = change, float(_ratio(abs(correction), abs(x)).max())
+        moved = correction != 0
+        before, change = change, float(abs(correction[moved] / x[moved]).max(initial=0))
     raise ValueError(
-        f"the linear solver failed on {name}: correcting its answer by its own means still changes it by a "
-        f"relative {change:.1e} (wanted {PRECISION:.0e})"
+        f"the linear solver fails on {name}: "
+        f"its last correction still changed the answer by a relative {change:.1e}"
     )
 
 
-def _ratio(part: Array, whole: Array) -> Array:
-    return np.divide(part, whole, out=np.zeros_like(whole), where=part != 0)
+def _surplus(chain: Chain, V: Array) -> Array:
+    """Return the residual of V as a sum of differences V[t] - V[s], exact where it must be."""
+    moves = chain.moves
+    gains = moves.data * (V[moves.indices] - V[_sources(moves)])
+    return chain.success - chain.exits * V + np.bincount(_sources(moves), gains, V.size)
+
+
+def _imbalance(chain: Chain, visits: Array) -> Array:
+    """Return the residual of the visits: flow in minus flow out, in extended precision."""
+    moves = chain.moves.astype(np.longdouble)
+    inflow = chain.start + moves.T @ visits.astype(np.longdouble)
+    outflow = (moves.sum(axis=1) + chain.exits) * visits
+    return (inflow - outflow).astype(float)  # type: ignore[no-any-return]
 
 
 def _system(chain: Chain) -> csr_array:
-    """I - P as sorted sparse rows, without stored zeros."""
-    matrix = csr_array(diags_array(chain.diagonal, format="csr") - chain.moves)
+    """Write I - P as sorted sparse rows without stored zeros."""
+    matrix = csr_array(diags_array(chain.leaving, format="csr") - chain.moves)
     matrix.sort_indices()
     return matrix
 
 
-def _let_unreachable_traps_end(chain: Chain) -> Chain:
-    """Refuse a chain that can be trapped; give traps that it cannot reach an exit in failure.
+def _open_unreachable_traps(chain: Chain) -> Chain:
+    """Refuse a chain that can be trapped; give the traps that it never reaches an exit in failure.
 
-    A trap is a set of states that has no exit and no way out. V = 0 there (never ending is not
-    success), and so says the system with the exit added: its solution is the least non-negative one.
+    A trap is a set of states without an exit or a way out. V = 0 there, for never ending is not
+    success, and so says the system once the exit makes it regular.
     """
     moves = chain.moves
     count, component = connected_components(moves, connection="strong")
-    rows = np.repeat(np.arange(component.size), np.diff(moves.indptr))
-    open_ = np.zeros(count, dtype=bool)
-    open_[component[chain.exits > 0]] = True
-    open_[component[rows[component[rows] != component[moves.indices]]]] = True
-    if open_.all():
+    source, target = component[_sources(moves)], component[moves.indices]
+    closed = np.ones(count, dtype=bool)
+    closed[source[source != target]] = False
+    closed[component[chain.exits > 0]] = False
+    if not closed.any():
         return chain
-    trapped = ~open_[component]
+    trapped = closed[component]
     entered = trapped & reachable(moves, chain.start > 0)
     if entered.any():
         raise NeverEnding(int(entered.argmax()))
     return Chain(moves, chain.exits + trapped, chain.success, chain.start)
+
+
+def _sources(moves: csr_array) -> NDArray[np.int32]:
+    """Name the state that each stored move leaves."""
+    return np.repeat(np.arange(moves.shape[0], dtype=np.int32), np.diff(moves.indptr))

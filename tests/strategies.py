@@ -31,9 +31,10 @@ def random_mdps(
 ) -> SuccessMDP:
     """Draw an MDP, usually cyclic, that ends under every policy.
 
-    Every action of every state ends the episode with positive probability, and at least one action of
-    every state can succeed at once: under a full-support policy V is positive everywhere. Single
-    actions may have no chance of success, and some states may never be visited.
+    Every action of every state ends the episode with positive probability, and at least one
+    action of every state can succeed at once: under a full-support policy V is positive
+    everywhere. Single actions may have no chance of success, and some states may never be
+    visited.
     """
     n_actions = draw(st.integers(min_actions, max_actions))
     n_states = draw(st.integers(min_states, max_states).filter(lambda n: n != n_actions))
