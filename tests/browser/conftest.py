@@ -15,8 +15,9 @@ from axe_playwright_python.base import AXE_FILE_PATH
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 from sphinx_external_toc.parsing import parse_toc_yaml
 
-ROOT = Path(__file__).resolve().parents[2]
-SITE = ROOT / "_build/html"
+from _ext.build import ROOT, build
+
+SITE = ROOT / "_build" / "html"
 PREFIX = "/success-conditioning/"  # where the site lies on its server: never at the root
 CHAPTERS = list(parse_toc_yaml(ROOT / "_toc.yml"))
 PAGES = [*CHAPTERS, "search"]
@@ -45,8 +46,8 @@ class Handler(SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="session")
 def site() -> Path:
-    if not (SITE / "index.html").exists():
-        pytest.fail("there is no built site in _build/html: run `make book` first")
+    """The folder of the site; it is built unless it is up to date."""
+    build(ROOT, SITE)
     return SITE
 
 
