@@ -37,7 +37,8 @@ def words(text: str) -> int:
 
 
 def size(source: str) -> int:
-    return sum(bool(line.strip()) for line in source.splitlines())
+    """Lines that say something: a bracket alone on its line does not."""
+    return sum(bool(re.search(r"\w", line)) for line in source.splitlines())
 
 
 def tree(cell: Cell) -> ast.Module:
