@@ -355,7 +355,7 @@ def _reachable(next_cell: NDArray[np.intp], walkable: NDArray[np.bool_]) -> NDAr
     """Return the walkable cells that can be reached from cell 0, in increasing order."""
     source = np.tile(np.arange(walkable.size), len(next_cell))
     target = next_cell.ravel()
-    ahead = walkable[source] & walkable[target]
+    ahead = walkable[target]
     graph = csr_array(
         (np.ones(ahead.sum(), dtype=np.int8), (source[ahead], target[ahead])),
         shape=(walkable.size, walkable.size),

@@ -76,7 +76,7 @@ def sample_log(
     return Log(
         episode=np.repeat(np.arange(n), length),
         state=branch // (2 * steps.n_cells),
-        action=steps.action.astype(branch.dtype).ravel()[cell][branch],
+        action=steps.action.astype(branch.dtype).take(cell).take(branch),
         success=np.repeat(success, length),
     )
 
@@ -268,11 +268,11 @@ def _run_episodes(
     episode, column = np.arange(begun), start[:begun] * K
     small = np.result_type(np.int32, np.min_scalar_type(-cell.size))  # half the memory, if it fits
     while episode.size:
-        u = rng.random(episode.size) * K
+        u = rng.random(episode.size) * K  # below: `take` gathers faster than square brackets
         branch = u.astype(np.intp) + column
-        branch = 2 * branch + (u < threshold[branch])
+        branch = 2 * branch + (u < threshold.take(branch))
         history.append((episode, branch.astype(small)))
-        column = next_column[branch]
+        column = next_column.take(branch)
         time += 1
         ended = np.flatnonzero(column >= last)
         died[episode[ended]] = time
@@ -290,7 +290,7 @@ def _run_episodes(
     shift = length.cumsum() - length - born
     branches = np.empty(length.sum(), dtype=small)
     for time, (episode, branch) in enumerate(history):
-        branches[shift[episode] + time] = branch
+        branches[shift.take(episode) + time] = branch
     return branches, length, success
 
 

@@ -45,11 +45,14 @@ def table_env(P, start):
 
 
 def two_step_table():
-    """State 4 goes to 2 by either of two equal rows, 2 ends; 0 cannot be reached, 1 is the end."""
+    """State 4 goes to 2 in two rows, 2 succeeds in two; 0 cannot be reached, 1 is the end."""
     return {
         0: {0: [(1.0, 0, 0.0, False)], 1: [(1.0, 2, 0.0, False)]},
         1: {0: [(1.0, 1, 0.0, True)], 1: [(1.0, 1, 0.0, True)]},
-        2: {0: [(0.75, 1, 1.0, True), (0.25, 1, 0.0, True)], 1: [(1.0, 4, 0.0, False)]},
+        2: {
+            0: [(0.5, 1, 1.0, True), (0.25, 1, 2.0, True), (0.25, 1, 0.0, True)],
+            1: [(1.0, 4, 0.0, False)],
+        },
         3: {0: [(1.0, 3, 0.0, False)], 1: [(1.0, 3, 0.0, False)]},
         4: {
             0: [(0.25, 2, 0.0, False), (0.25, 2, 0.0, False), (0.5, 4, 0.0, False)],
@@ -90,6 +93,21 @@ def test_random_mdps_repeat_with_their_generator():
 
 
 # Oracles
+
+
+def test_random_mdps_have_the_moments_of_their_description(rng):
+    """Means of 10,000 draws each, within four standard errors."""
+    mdp = random_mdp(10, 1000, rng=rng)
+    ends, share = mdp.success + mdp.failure, mdp.success / (mdp.success + mdp.failure)
+    for draws, low, high in [(ends, 0, 0.2), (share, 0, 1)]:
+        assert abs(draws.mean() - (low + high) / 2) < 4 * (high - low) / np.sqrt(12 * 10_000)
+        assert abs(draws.min() - low) + abs(draws.max() - high) < 0.01 * (high - low)
+    weights = (mdp.transition / (1 - ends.reshape(-1, 1))).tocsr()
+    # Three weights, uniform on the simplex, fall on uniform states: a state gets 1/10 on average,
+    # with variance 3 E[w^2] / 10 + 6 E[w w'] / 100 - 1/100 = 0.045.
+    means = weights.mean(axis=0)
+    assert np.abs(means - 0.1).max() < 4 * np.sqrt(0.045 / 10_000)
+    assert weights.max() > 0.99
 
 
 @pytest.mark.parametrize(
