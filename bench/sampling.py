@@ -7,7 +7,7 @@ from time import process_time
 import gymnasium
 import numpy as np
 
-from bench.race import Finish, race
+from bench.race import Finish, race, table
 from sc_utils.environments import from_gymnasium, positive_ending
 from sc_utils.mdp import evaluate
 from sc_utils.sampling import sample_counts, sample_log
@@ -46,7 +46,7 @@ def finishes() -> list[Finish]:
     ]
 
 
-def loop(env: "gymnasium.Env[int, int]", rng: np.random.Generator) -> Callable[[], None]:
+def loop(env: gymnasium.Env[int, int], rng: np.random.Generator) -> Callable[[], None]:
     """Step through episodes one after the other, with actions drawn beforehand."""
     env.reset(seed=1)
 
@@ -60,6 +60,4 @@ def loop(env: "gymnasium.Env[int, int]", rng: np.random.Generator) -> Callable[[
 
 
 if __name__ == "__main__":
-    from bench.race import table
-
     print(table(finishes()))

@@ -88,7 +88,7 @@ def sample_counts(
 
     The counts have exactly the joint law of that route: a state visited twice in an episode counts
     twice, and shares one outcome. Time grows with the length of the longest episode, and hardly
-    with their number: 10^8 episodes on FrozenLake take about a second.
+    with their number: 10^8 episodes on FrozenLake take less than a second.
 
     Parameters
     ----------
