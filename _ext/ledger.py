@@ -183,8 +183,13 @@ def _faults_in_chapter(claim: Claim, chapter: Chapter) -> Iterator[str]:
 
 
 def _asserts(source: str) -> bool:
+    """Whether a cell has an ``assert``, or calls such as ``np.testing.assert_allclose``."""
     code = "\n".join(line for line in source.splitlines() if not line.startswith("%"))
-    return any(isinstance(node, ast.Assert) for node in ast.walk(ast.parse(code)))
+    return any(
+        isinstance(node, ast.Assert)
+        or (isinstance(node, ast.Call) and ".testing.assert_" in ast.unparse(node.func))
+        for node in ast.walk(ast.parse(code))
+    )
 
 
 def _classes(tree: ast.Module) -> list[ast.ClassDef]:

@@ -139,6 +139,11 @@ def test_a_claim_without_its_statement_is_caught() -> None:
     } == set(judged(SUM, EQUATION, chapter=other))
 
 
+def test_an_assertion_of_numpy_asserts() -> None:
+    other = CHAPTER.replace("assert 1 + 1 == 2", "np.testing.assert_allclose(1 + 1, 2)")
+    assert judged(SUM, EQUATION, chapter=other) == []
+
+
 @pytest.mark.parametrize("kind", ["theorem", "lemma", "proposition", "corollary"])
 def test_a_theorem_outside_the_ledger_is_caught(kind: str) -> None:
     more = CHAPTER + f"\n```{{prf:{kind}}}\n:label: new-one\nMore.\n```\n"
