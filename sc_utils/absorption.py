@@ -32,6 +32,9 @@ Solver: TypeAlias = Callable[[Any, Array], Array]
 PRECISION = 1e-12
 """Relative residual that every solution must reach, and relative size of the last correction."""
 
+TINY = np.finfo(float).tiny
+"""Smallest normal number: below it, floats lose their relative precision."""
+
 
 class NeverEnding(ValueError):
     """An episode can reach `state` and from there it never ends."""
@@ -271,7 +274,7 @@ def factorise(chain: Chain) -> tuple[Array, Array]:
     NeverEnding
         If an episode can reach states that it cannot leave.
     ValueError
-        If episodes last so long (some 1e9 moves) that rounding spoils the visits.
+        If episodes last so long (some 1e7 moves) that rounding spoils the visits.
     """
     chain = _open_unreachable_traps(chain)
     matrix = _system(chain)
@@ -328,12 +331,11 @@ def _corrected(
     before, change = np.inf, np.inf
     while change < before / 2 or before == np.inf:
         left_over = residual(chain, x)
-        if change <= PRECISION and (abs(left_over) <= PRECISION * leaving * x).all():
+        if change <= PRECISION and (abs(left_over) <= PRECISION * leaving * x + TINY).all():
             return x
         correction = solve(left_over)
         x = x + correction
-        moved = correction != 0
-        before, change = change, float(abs(correction[moved] / x[moved]).max(initial=0))
+        before, change = change, float((abs(correction) / np.maximum(x, TINY)).max())
     raise ValueError(
         f"the linear solver fails on {name}: "
         f"its last correction still changed the answer by a relative {change:.1e}"

@@ -92,11 +92,7 @@ class SuccessMDP:
 
     def __post_init__(self) -> None:
         success = np.array(self.success, dtype=float)
-        if success.ndim != 2:
-            raise ValueError(f"success must have shape (S, A), got {success.shape}")
-        S, A = success.shape
-        if S == 0 or A == 0:
-            raise ValueError(f"an MDP needs at least one state and one action, got S={S} and A={A}")
+        S, A = _table_shape(success)
         table: Any = self.transition
         transition = csr_array(table, dtype=np.float64, copy=True)
         if transition.shape != (S * A, S):
@@ -124,7 +120,7 @@ class SuccessMDP:
         if len(set(labels.tolist())) < S:
             names, counts = np.unique(labels, return_counts=True)
             raise ValueError(
-                f"labels must differ, got {names[counts.argmax()]!r} {counts.max()} times"
+                f"labels must differ, got {names[counts.argmax()]} {counts.max()} times"
             )
 
         transition.eliminate_zeros()
@@ -176,15 +172,14 @@ class SuccessMDP:
         ValueError
             As `SuccessMDP`.
         """
-        table = np.asarray(transition, dtype=float)
-        success = np.asarray(success, dtype=float)
-        expected = (*success.shape, *success.shape[:1])
-        if success.ndim == 2 and table.shape != expected:
+        table, chances = np.asarray(transition, dtype=float), np.asarray(success, dtype=float)
+        S, A = _table_shape(chances)
+        if table.shape != (S, A, S):
             raise ValueError(
-                f"transition must have shape (S, A, S) = {expected}, got {table.shape}"
+                f"transition must have shape (S, A, S) = {(S, A, S)}, got {table.shape}"
             )
-        rows = csr_array(table.reshape(success.size, -1)) if success.size else csr_array((1, 1))
-        return cls(rows, success, cast("Array", initial), cast("NDArray[Any]", labels))
+        rows = csr_array(table.reshape(S * A, S))
+        return cls(rows, chances, cast("Array", initial), cast("NDArray[Any]", labels))
 
     @property
     def n_states(self) -> int:
@@ -378,6 +373,15 @@ def _solve(mdp: SuccessMDP, pi: Array, solver: Solver | None) -> tuple[Array, Ar
 
 def _sum_by(places: NDArray[np.intp], values: Array, size: int) -> Array:
     return np.bincount(places, values, size)  # type: ignore[return-value]  # weights make floats
+
+
+def _table_shape(success: Array) -> tuple[int, int]:
+    if success.ndim != 2:
+        raise ValueError(f"success must have shape (S, A), got {success.shape}")
+    S, A = success.shape
+    if S == 0 or A == 0:
+        raise ValueError(f"an MDP needs at least one state and one action, got S={S} and A={A}")
+    return S, A
 
 
 def _checked_policy(mdp: SuccessMDP, policy: ArrayLike) -> Array:
