@@ -15,6 +15,8 @@ ROOMS: dict[str, set[str]] = {
     "probabilities": set(),
     "absorption": set(),
     "figures": set(),
+    "interactive": set(),
+    "interactive": set(),
     "prose": set(),
     "symbolic": set(),
     "conditioning": {"probabilities"},
@@ -28,6 +30,8 @@ ROOMS: dict[str, set[str]] = {
 FOREIGN = {
     "symbolic": {"numpy", "scipy", "matplotlib"},
     "figures": {"scipy", "sympy", "gymnasium"},
+    "interactive": {"scipy", "sympy", "gymnasium", "matplotlib"},
+    "interactive": {"gymnasium", "matplotlib", "scipy", "sympy"},
     "mdp": {"gymnasium", "matplotlib", "sympy"},
     "conditioning": {"gymnasium", "matplotlib", "scipy", "sympy"},
 }
@@ -99,7 +103,14 @@ def test_a_room_does_without(room: str) -> None:
 
 def test_the_front_door_offers_what_the_rooms_define() -> None:
     front = ast.parse((PACKAGE / "__init__.py").read_text("utf-8"))
-    public = set(ROOMS) - {"absorption", "figures", "probabilities", "prose", "symbolic"}
+    public = set(ROOMS) - {
+        "absorption",
+        "figures",
+        "interactive",
+        "probabilities",
+        "prose",
+        "symbolic",
+    }
     assert rooms_of(imports(front)) == public
     for room in public:
         module = importlib.import_module(f"sc_utils.{room}")

@@ -139,7 +139,7 @@ def test_every_room_is_in_the_reference() -> None:
 
 def test_the_messages_explained_are_messages_given() -> None:
     page = (ROOT / "chapters/running.md").read_text("utf-8")
-    explained = re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE)
+    explained = re.findall(r"^`([^`]+)`\n: ", page, re.MULTILINE)
     pythons_own = {message for message in explained if "Error" in message or "Address" in message}
     sources = [ROOT / "Makefile", *ROOT.glob("_ext/*.py"), *ROOT.glob("tests/browser/*.py")]
     said = "".join(path.read_text("utf-8") for path in sources).replace("$(UV)", "uv")
