@@ -16,7 +16,6 @@ ROOMS: dict[str, set[str]] = {
     "absorption": set(),
     "figures": set(),
     "interactive": set(),
-    "interactive": set(),
     "prose": set(),
     "symbolic": set(),
     "conditioning": {"probabilities"},
@@ -31,7 +30,6 @@ FOREIGN = {
     "symbolic": {"numpy", "scipy", "matplotlib"},
     "figures": {"scipy", "sympy", "gymnasium"},
     "interactive": {"scipy", "sympy", "gymnasium", "matplotlib"},
-    "interactive": {"gymnasium", "matplotlib", "scipy", "sympy"},
     "mdp": {"gymnasium", "matplotlib", "sympy"},
     "conditioning": {"gymnasium", "matplotlib", "scipy", "sympy"},
 }
