@@ -90,7 +90,7 @@ def test_every_page_has_a_description_of_its_own(pages: dict[str, Elements]) -> 
     }
     assert {name for name, texts in descriptions.items() if len(texts) != 1} == set()
     texts = [texts[0] for texts in descriptions.values()]
-    assert [text for text in texts if not 50 <= len(text) <= 250] == []
+    assert [text for text in texts if not 40 <= len(text) <= 250] == []
     assert len(set(texts)) == len(texts)
 
 
