@@ -7,7 +7,7 @@
 >>> imitator.round(2).tolist(), round(sc.evaluate(arms, imitator).success_rate, 3)
 ([[0.25, 0.75]], 0.5)
 
-The rooms for algebra and for drawing are imported by name: ``from sc_utils import symbolic, figures``.
+Algebra and drawing are imported by their rooms' names: ``from sc_utils import symbolic, figures``.
 """
 
 from sc_utils.conditioning import (

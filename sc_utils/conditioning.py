@@ -1,6 +1,6 @@
 """Success conditioning as an operator on policies, and the quantities it moves, state by state.
 
-Everything here acts on ``(policy, Q)`` alone, so that exact values and estimates from a log enter by
+Everything here acts on ``(policy, Q)`` alone: exact values and estimates from a log enter by
 the same door. Arrays are (S, A), one row per state, and results are (S,); where there is one state
 only, a policy of shape (A,) gives a scalar.
 
@@ -37,7 +37,7 @@ __all__ = [
 def success_ratio(policy: ArrayLike, Q: ArrayLike) -> Array:
     r"""Return :math:`w(s, a) = Q(s, a) / V(s)`, with :math:`V(s) = \sum_a \pi(a|s) Q(s, a)`.
 
-    It is the density ratio of the conditioned policy to the behaviour policy: above 1 for the actions
+    It is the density ratio of the conditioned to the behaviour policy: above 1 for the actions
     that succeed more often than the state's average. Its mean under the policy is 1.
 
     Parameters
@@ -100,7 +100,7 @@ def condition_on_success(policy: ArrayLike, Q: ArrayLike) -> Array:
 
 
 def condition_on_failure(policy: ArrayLike, Q: ArrayLike) -> Array:
-    r"""Return the failure-conditioned policy :math:`\pi_-(a|s) = \pi_0(a|s)(1 - Q_0(s,a))/(1 - V_0(s))`.
+    r"""Return :math:`\pi_-(a|s) = \pi_0(a|s)(1 - Q_0(s,a))/(1 - V_0(s))`, conditioned on failure.
 
     The behaviour is the mixture of the two: :math:`\pi_0 = V_0\, \pi_+ + (1 - V_0)\, \pi_-`.
 
@@ -208,7 +208,7 @@ def chi_squared(new: ArrayLike, old: ArrayLike) -> Array:
 
 
 def relative_improvement(new: ArrayLike, policy: ArrayLike, Q: ArrayLike) -> Array:
-    r"""Return :math:`\sum_a \pi(a|s) A_0(s, a) / V_0(s)`, with the advantage :math:`A_0 = Q_0 - V_0`.
+    r"""Return :math:`\sum_a \pi(a|s) A_0(s, a) / V_0(s)`, with advantage :math:`A_0 = Q_0 - V_0`.
 
     The gain, relative to V_0(s), of playing `new` for one step in s and `policy` ever after.
 
@@ -249,7 +249,7 @@ def relative_improvement(new: ArrayLike, policy: ArrayLike, Q: ArrayLike) -> Arr
 
 
 def successful_visits(evaluation: Evaluation) -> Array:
-    r"""Return :math:`d_+(s) = d_0(s)\, V_0(s) / \rho_0`: expected visits to s in a successful episode.
+    r"""Return :math:`d_+(s) = d_0(s)\, V_0(s) / \rho_0`: expected visits in a successful episode.
 
     Parameters
     ----------

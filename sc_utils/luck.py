@@ -1,7 +1,8 @@
-"""What success does to an episode besides choosing its actions: the Doob transform, and skill against luck.
+"""What success does to an episode beside its actions: the Doob transform, and skill against luck.
 
-Given success, an episode is again a Markov decision process: a tilted start, the success-conditioned
-policy, and tilted dynamics. The policy is the only one of the three that imitation can keep.
+Given success, an episode is again a Markov decision process: a tilted start, the
+success-conditioned policy, and tilted dynamics. The policy is the only one of the three that
+imitation can keep.
 """
 
 from dataclasses import dataclass
@@ -147,6 +148,6 @@ def luck_decomposition(mdp: SuccessMDP, evaluation: Evaluation) -> LuckDecomposi
 
 
 def relative_entropy_terms(new: Array, old: Array) -> Array:
-    """Return new log(new / old) entry by entry, 0 where `new` is 0; `new` lives where `old` does."""
+    """Return new log(new / old) entry by entry, 0 where `new` is 0 (`old` may be 0 only there)."""
     ratio = np.divide(new, old, out=np.ones_like(new), where=new > 0)
     return new * np.log(ratio)
