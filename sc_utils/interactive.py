@@ -24,7 +24,7 @@ STYLE = """
 .sc-interactive legend { font-weight: 600; font-size: inherit; margin: 0; }
 .sc-interactive label { display: grid; grid-template-columns: 1fr 3.2rem; margin: 0.2rem 0; }
 .sc-interactive label > span { grid-column: 1 / -1; }
-.sc-interactive input { inline-size: 100%; }
+.sc-interactive input { accent-color: #37886b; inline-size: 100%; }
 .sc-interactive output { text-align: end; font-variant-numeric: tabular-nums; }
 .sc-interactive .bars { display: grid; grid-template-columns: 5rem 1fr 4rem; gap: 0.15rem 0.6rem;
   align-items: center; margin-top: 1rem; font-variant-numeric: tabular-nums; }
