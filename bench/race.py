@@ -30,26 +30,28 @@ def race(
     *,
     rounds: int = 15,
     turn: float = 0.02,
-    warm: bool = True,
+    budget: float = 10.0,
 ) -> list[Finish]:
     """Time `ours` against every peer.
 
-    In every round each runner calls its function for at least `turn` seconds. A ratio is the
-    median over rounds of theirs to ours *in that round*, so that whatever else the machine is
-    doing falls on both.
+    Everyone goes once untimed. Then, in every round, each calls its function for at least `turn`
+    seconds. A ratio is the median over rounds of theirs to ours *in that round*, so that whatever
+    else the machine is doing falls on both.
 
     Parameters
     ----------
     peers : mapping
         Name -> (function, target ratio).
-    warm : bool
-        Let every runner go once untimed first (compilers, caches).
+    budget : float
+        Start no further round after so many seconds.
     """
     runners = [ours, *(function for function, _ in peers.values())]
-    if warm:
-        for runner in runners:
-            runner()
-    times = [[_seconds_per_call(runner, turn) for runner in runners] for _ in range(rounds)]
+    for runner in runners:
+        runner()
+    times: list[list[float]] = []
+    start = process_time()
+    while not times or (len(times) < rounds and process_time() - start < budget):
+        times.append([_seconds_per_call(runner, turn) for runner in runners])
     return [
         Finish(
             course,
