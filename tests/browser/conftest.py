@@ -11,8 +11,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.base import AXE_FILE_PATH
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 from sphinx_external_toc.parsing import parse_toc_yaml
 
 from _ext.build import ROOT, build
@@ -29,7 +28,6 @@ CHROMIUM = [
     "--disable-sync",
     "--no-first-run",
 ]
-AXE = Path(AXE_FILE_PATH).read_text("utf-8")
 
 
 class Handler(SimpleHTTPRequestHandler):
@@ -107,3 +105,10 @@ def visit(request: pytest.FixtureRequest, browser: Browser, base: str) -> Iterat
     page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true })")
     yield visit
     context.close()
+
+
+def scheme(page: Page, theme: str) -> str:
+    """Make the reader prefer a theme, and return the colour that the page then has."""
+    page.emulate_media(color_scheme=theme)
+    expect(page.locator("html")).to_have_attribute("data-theme", theme)
+    return str(page.evaluate("getComputedStyle(document.body).backgroundColor"))

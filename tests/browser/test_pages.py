@@ -1,36 +1,14 @@
-"""Every page as a reader's browser shows it: quiet, self-contained, typeset, accessible."""
+"""Every page as a reader's browser shows it: quiet, self-contained, typeset, by day and night."""
 
 from __future__ import annotations
 
 import re
-from typing import Any
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, expect
 
-from .conftest import AXE, Visit
+from .conftest import Visit, scheme
 
 TEX = re.compile(r"\$|\\[([a-zA-Z]|\\begin")
-
-
-def scheme(page: Page, theme: str) -> str:
-    """Make the reader prefer a theme, and return the colour that the page then has."""
-    page.emulate_media(color_scheme=theme)
-    expect(page.locator("html")).to_have_attribute("data-theme", theme)
-    return str(page.evaluate("getComputedStyle(document.body).backgroundColor"))
-
-
-def faults(page: Page, options: dict[str, Any]) -> list[str]:
-    """Return what axe-core finds on the page: the rule and the element, fault by fault."""
-    if not page.evaluate("'axe' in window"):
-        page.evaluate(AXE)
-    found: list[dict[str, Any]] = page.evaluate(
-        "options => axe.run(document, options).then(result => result.violations)", options
-    )
-    return [
-        f"{fault['id']} ({fault['help']}): {node['html'][:200]}"
-        for fault in found
-        for node in fault["nodes"]
-    ]
 
 
 def test_loads_without_complaint_or_foreign_request(visit: Visit, base: str) -> None:
@@ -59,18 +37,6 @@ def test_mathematics_is_laid_out(visit: Visit) -> None:
         assert mathml, spoken
         assert width > 1, spoken
         assert height > 1, spoken
-
-
-def test_axe_finds_nothing(visit: Visit) -> None:
-    scheme(visit.page, "light")
-    experiments = {"label-content-name-mismatch": {"enabled": True}}
-    assert faults(visit.page, {"resultTypes": ["violations"], "rules": experiments}) == []
-
-
-def test_axe_finds_nothing_in_the_dark(visit: Visit) -> None:
-    scheme(visit.page, "dark")
-    colours = ["color-contrast", "link-in-text-block"]  # no other rule depends on the theme
-    assert faults(visit.page, {"resultTypes": ["violations"], "runOnly": colours}) == []
 
 
 def test_figures_and_background_follow_the_theme(visit: Visit) -> None:
@@ -118,7 +84,7 @@ def test_the_switch_changes_the_theme(visit: Visit) -> None:
     expect(page.locator("html")).to_have_attribute("data-mode", "auto")
 
 
-def test_search_finds_action_influence(browser: Any, base: str) -> None:
+def test_search_finds_action_influence(browser: Browser, base: str) -> None:
     with browser.new_page() as page:
         page.goto(f"{base}index.html")
         page.keyboard.press("Control+k")
@@ -132,17 +98,7 @@ def test_search_finds_action_influence(browser: Any, base: str) -> None:
         assert "action-influence" in page.locator(".bd-article").inner_text().lower()
 
 
-def test_a_dropdown_opens_by_keyboard(browser: Any, base: str) -> None:
-    with browser.new_page() as page:
-        page.goto(f"{base}chapters/imitating_success.html")
-        solution = page.locator("details.solution").first
-        assert solution.get_attribute("open") is None
-        solution.locator("summary").focus()
-        page.keyboard.press("Enter")
-        assert solution.get_attribute("open") is not None
-
-
-def test_reads_without_scripts(browser: Any, base: str) -> None:
+def test_reads_without_scripts(browser: Browser, base: str) -> None:
     with browser.new_context(java_script_enabled=False) as context:
         page = context.new_page()
         page.goto(f"{base}chapters/imitating_success.html")
