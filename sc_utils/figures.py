@@ -16,8 +16,8 @@ from cycler import cycler
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
-from matplotlib.patches import Rectangle
-from numpy.typing import ArrayLike
+from matplotlib.patches import Polygon, Rectangle
+from numpy.typing import ArrayLike, NDArray
 
 PAPER = "#fffefc"
 """The ground; gaps between bars and rims around points."""
@@ -159,79 +159,62 @@ def draw_shift(axes: Axes, names: Sequence[str], before: ArrayLike, after: Array
     axes.spines["left"].set_visible(False)
 
 
-LEFT_DOWN_RIGHT_UP = np.array([(-1, 0), (0, 1), (1, 0), (0, -1)])
-
-
-def draw_grid(
-    axes: Axes,
-    shape: tuple[int, int],
-    cells: ArrayLike,
-    values: ArrayLike,
-    *,
-    policy: ArrayLike | None = None,
-) -> None:
-    """Draw a number in each cell of a grid, the larger the darker, and how a policy moves there.
+def draw_grid(axes: Axes, letters: ArrayLike, cells: ArrayLike, values: ArrayLike) -> None:
+    """Draw a number in each cell of a grid, the larger the darker.
 
     Parameters
     ----------
     axes
         Where to draw.
-    shape
-        Rows and columns of the grid.
+    letters : array (rows, columns) of one-letter strings
+        The map; shown where there is no number.
     cells : array (S,) of int
         Which cells the numbers belong to, counted along the rows from the upper left.
     values : array (S,)
         At least 0.
-    policy : array (S, 4), optional
-        Probabilities of pushing left, down, right and up: an arrow of that length each, in place of
-        the numbers.
     """
-    rows, columns = np.unravel_index(np.asarray(cells), shape)
     numbers = np.asarray(values, dtype=float)
-    largest = numbers.max()
-    for row, column, number in zip(rows, columns, numbers, strict=True):
-        corner = (column - 0.5, row - 0.5)
-        axes.add_patch(Rectangle(corner, 1, 1, facecolor="none", edgecolor=FAINT))
-        inner = Rectangle(
-            (column - 0.46, row - 0.46), 0.92, 0.92, color=ACCENT, alpha=0.5 * number / largest
-        )
-        axes.add_patch(inner)
-        if policy is None:
-            axes.annotate(f"{number:.2f}", (column, row), ha="center", va="center")
-    if policy is not None:
-        pushes = np.asarray(policy, dtype=float)
-        for (dx, dy), lengths in zip(0.44 * LEFT_DOWN_RIGHT_UP, pushes.T, strict=True):
-            axes.quiver(
-                columns, rows, dx * lengths, dy * lengths, color=INK, angles="xy",
-                scale_units="xy", scale=1, width=0.012, headwidth=3.5, headlength=4,
-            )  # fmt: skip
-    axes.set(xlim=(-0.5, shape[1] - 0.5), ylim=(shape[0] - 0.5, -0.5), aspect="equal")
-    axes.axis("off")
+    for (x, y), number in zip(_draw_map(axes, letters, cells), numbers, strict=True):
+        shade = 0.5 * number / numbers.max()  # dark enough to see, light enough to read on
+        square = Rectangle((x - 0.46, y - 0.46), 0.92, 0.92)
+        square.set(facecolor=ACCENT, edgecolor="none", alpha=shade)
+        axes.add_patch(square)
+        axes.annotate(f"{number:.2f}", (x, y), ha="center", va="center")
 
 
-def draw_shares(axes: Axes, names: Sequence[str], parts: dict[str, ArrayLike]) -> None:
-    """Draw one bar per case, stacked from its parts; each part is named above the first bar.
+def draw_pushes(axes: Axes, letters: ArrayLike, cells: ArrayLike, policy: ArrayLike) -> None:
+    """Draw where a policy pushes in each cell of a grid: a triangle a side, darker if likelier.
 
     Parameters
     ----------
     axes
         Where to draw.
-    names : sequence of n strings
-        Of the cases, from top to bottom.
-    parts
-        Name of a part: its size in each case, array (n,), at least 0.
+    letters : array (rows, columns) of one-letter strings
+        The map; shown where nothing is pushed.
+    cells : array (S,) of int
+        Which cells the rows of the policy belong to, counted as in `draw_grid`.
+    policy : array (S, 4)
+        Probabilities of pushing left, down, right and up.
     """
-    rows, left = np.arange(len(names)), np.zeros(len(names))
-    inks = (RIVAL, SUCCESS, FAILURE)
-    for (part, sizes), ink, hatch in zip(parts.items(), inks, ("..", "", "//"), strict=False):
-        width = np.asarray(sizes, dtype=float)
-        axes.barh(rows, width, left=left, color=ink, hatch=hatch, height=0.6)
-        if width.max() > 0:
-            row = int(width.argmax())
-            middle = left[row] + width[row] / 2
-            axes.annotate(part, (middle, row - 0.36), ha="center", va="bottom", color=ink)
-        left = left + width
-    axes.set_yticks(rows, names)
-    axes.tick_params(axis="y", length=0)
-    axes.set_ylim(len(names) - 0.5, -0.75)
-    axes.spines["left"].set_visible(False)
+    corners = 0.46 * np.array([(-1, -1), (-1, 1), (1, 1), (1, -1)])
+    pushes = np.asarray(policy, dtype=float)
+    for centre, shades in zip(_draw_map(axes, letters, cells), pushes, strict=True):
+        for side, shade in enumerate(shades):
+            ends = centre + corners[[side, (side + 1) % 4]]
+            triangle = Polygon(np.vstack([centre, ends]))
+            triangle.set(facecolor=ACCENT, edgecolor="none", alpha=0.06 + 0.94 * shade)
+            axes.add_patch(triangle)
+
+
+def _draw_map(axes: Axes, letters: ArrayLike, cells: ArrayLike) -> NDArray[np.int64]:
+    """Draw the outlines and letters of a grid; return the cells' centres (S, 2) as x and y."""
+    grid = np.asarray(letters)
+    used = set(np.asarray(cells).tolist())
+    for number, letter in enumerate(grid.ravel()):
+        y, x = divmod(number, grid.shape[1])
+        axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor="none", edgecolor=FAINT))
+        if number not in used:
+            axes.annotate(str(letter), (x, y), ha="center", va="center", color=MUTED)
+    axes.set(xlim=(-0.5, grid.shape[1] - 0.5), ylim=(grid.shape[0] - 0.5, -0.5), aspect="equal")
+    axes.axis("off")
+    return np.stack(np.unravel_index(np.asarray(cells), grid.shape)[::-1], axis=1)

@@ -10,8 +10,10 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib import colors
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.patches import Polygon
 from PIL import Image
 
 from _ext.figures import by_day, by_night
@@ -193,6 +195,44 @@ def test_by_night_the_pixels_of_a_cloud_are_the_twin_of_its_ink() -> None:
     twin = 255 * np.array(colors.to_rgb(figures.BY_NIGHT[figures.SUCCESS]))
     assert len(strong) > 1000
     assert np.abs(strong[:, :3] - twin).max() <= 3
+
+
+MAP = [["S", "F", "H"], ["F", "F", "G"]]
+CELLS = [0, 1, 3, 4]
+
+
+@pytest.fixture
+def axes() -> Axes:
+    return Figure().subplots()
+
+
+def words(axes: Axes) -> list[str]:
+    return [text.get_text() for text in axes.texts]
+
+
+def test_a_shift_says_where_it_ends(axes: Axes) -> None:
+    figures.draw_shift(axes, ["one", "two"], [0.5, 0.25], [0.75, 1.0])
+    assert words(axes) == ["0.750", "1.000"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["one", "two"]
+
+
+def test_a_grid_has_its_numbers_in_place_and_the_larger_are_darker(axes: Axes) -> None:
+    figures.draw_grid(axes, MAP, CELLS, [0.25, 0.5, 1.0, 2.0])
+    assert sorted(words(axes)) == ["0.25", "0.50", "1.00", "2.00", "G", "H"]
+    places = {text.get_text(): text.xy for text in axes.texts}
+    assert tuple(places["1.00"]) == (0, 1)
+    assert tuple(places["G"]) == (2, 1)
+    shades = [patch.get_alpha() for patch in axes.patches if patch.get_alpha() is not None]
+    np.testing.assert_allclose(shades, 0.5 * np.array([0.125, 0.25, 0.5, 1.0]))
+
+
+def test_pushes_are_triangles_on_the_side_of_the_push(axes: Axes) -> None:
+    figures.draw_pushes(axes, MAP, CELLS, np.tile([0.1, 0.2, 0.3, 0.4], (4, 1)))
+    triangles = [patch for patch in axes.patches if isinstance(patch, Polygon)]
+    middles = np.array([patch.get_xy()[:3].mean(axis=0) for patch in triangles[:4]])  # of cell 0
+    np.testing.assert_array_equal(np.sign(middles.round(6)), [(-1, 0), (0, 1), (1, 0), (0, -1)])
+    shades = [patch.get_alpha() for patch in triangles[:4]]
+    np.testing.assert_allclose(shades, 0.06 + 0.94 * np.array([0.1, 0.2, 0.3, 0.4]))
 
 
 def test_outside_a_notebook_only_the_style_is_set() -> None:
