@@ -34,7 +34,7 @@ def cases() -> dict[str, SuccessMDP]:
         "FrozenLake, not slippery": from_gymnasium(dry, outcome=positive_ending),
         "FrozenLake, slippery": from_gymnasium(slippery, outcome=positive_ending),
         "CliffWalking": from_gymnasium(cliff, outcome=crossing, hazard=0.05),
-        "Taxi": from_gymnasium(taxi, outcome=positive_ending, hazard=0.05),
+        "Taxi": from_gymnasium(taxi, outcome=positive_ending, hazard=0.02),
         "Blackjack": blackjack(),
     }
 
