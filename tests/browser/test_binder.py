@@ -31,8 +31,9 @@ def test_pins_are_those_of_the_lock_file() -> None:
     assert {name for name in PINS if PINS[name] not in versions.get(name, ())} == set()
 
 
-def test_pins_cover_what_the_package_imports() -> None:
+def test_python_and_pins_serve_the_package() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert project["requires-python"] == f">={PYTHON}"
     needed = {re.match(r"[\w-]+", line)[0] for line in project["dependencies"]}
     assert needed <= set(PINS)
 
