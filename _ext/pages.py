@@ -16,6 +16,9 @@ from sphinx.jinja2glue import BuiltinTemplateLoader
 
 Attributes = dict[str, str | None]
 
+# The identifier of every theorem's body, of every exercise's and of every solution's.
+BODIES = {"proof-content", "exercise-content", "solution-content"}
+
 # Before the first paint; the theme's own script asks for the reader's preference only after it.
 RESOLVE_THEME = (
     'if (document.documentElement.dataset.theme === "auto") document.documentElement.dataset.theme'
@@ -89,8 +92,8 @@ class Mended(HTMLParser):
                 return tag, without(attributes, "aria-label")
             case "p" if "admonition-title" in classes and classes & {"collapsed", "expanded"}:
                 return "span", attributes  # inside that summary, which may hold no paragraph
-            case "section" if name.endswith("-content"):
-                return "div", without(attributes, "id")  # the same id in every theorem
+            case "section" if name in BODIES:
+                return "div", without(attributes, "id")
             case "button" if "search-button-field" in classes:
                 return tag, without(attributes, "aria-label")
             case "button" if "theme-switch-button" in classes:
