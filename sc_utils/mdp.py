@@ -124,6 +124,9 @@ class SuccessMDP:
             )
 
         transition.eliminate_zeros()
+        if max(transition.nnz, *transition.shape) <= np.iinfo(np.int32).max:  # half the memory
+            transition.indices = transition.indices.astype(np.int32)
+            transition.indptr = transition.indptr.astype(np.int32)
         moving = transition.sum(axis=1).reshape(S, A)
         if (success + moving > 1 + SLACK).any():
             s, a = np.argwhere(success + moving > 1 + SLACK)[0]
@@ -358,14 +361,14 @@ def _solve(mdp: SuccessMDP, pi: Array, solver: Solver | None) -> tuple[Array, Ar
         h = np.concatenate((CERTAIN, V))
         Q = _sum_by(rows, chance * h[columns], S * A).reshape(S, A)
         return V, Q, visits, outcomes[:, 0]
-    r_pi = (pi * mdp.success).sum(axis=1)
+    r_pi = np.einsum("sa,sa->s", pi, mdp.success)
     if solver is None and mdp._layers is not None:
         return *sweep(mdp._layers, pi, mdp.success, mdp.initial), r_pi
     average = csr_array((pi.reshape(-1), np.arange(S * A), np.arange(0, S * A + 1, A)))
     moves = average @ mdp.transition
     moves.data[np.repeat(np.arange(S), np.diff(moves.indptr)) == moves.indices] = 0
     moves.eliminate_zeros()
-    exits = r_pi + (pi * mdp.failure).sum(axis=1)
+    exits = r_pi + np.einsum("sa,sa->s", pi, mdp.failure)
     chain = Chain(moves, exits, r_pi, mdp.initial)
     V, visits = factorise(chain) if solver is None else solve_with(solver, chain)
     return V, mdp.success + (mdp.transition @ V).reshape(S, A), visits, r_pi

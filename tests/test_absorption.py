@@ -272,7 +272,9 @@ def test_layers_only_lead_onwards(rng):
     rank = np.empty(16, dtype=int)
     for k, layer in enumerate(layers):
         rank[layer.states] = k
-    assert sorted(np.concatenate([layer.states for layer in layers])) == list(range(16))
+    assert sorted(np.concatenate([np.arange(16)[layer.states] for layer in layers])) == list(
+        range(16)
+    )
     source, target = merge_actions(transition).nonzero()
     assert (rank[source] < rank[target]).all()
 
