@@ -88,11 +88,12 @@ def show_twice(app: Sphinx, doctree: nodes.document) -> None:
 
 
 def _line(node: nodes.Node) -> int | None:
-    """Return the line of the source that the node stands in, as far as it is known."""
-    while node.line is None and node.parent is not None:
+    """Return the nearest line of the source that is known: of the node, its cell, its section."""
+    while node is not None:
+        if known := [each.line for each in node.findall() if each.line]:
+            return int(known[0])
         node = node.parent
-    line: int | None = node.line
-    return line
+    return None
 
 
 def _size(svg: str) -> tuple[int, int]:

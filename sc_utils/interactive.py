@@ -76,6 +76,9 @@ class Bandit:
             )
         self.state = {"weights": played.tolist(), "Q": q.tolist()}
 
+    def __repr__(self) -> str:
+        return f"Bandit(weights={self.state['weights']}, Q={self.state['Q']})"
+
     def _repr_html_(self) -> str:
         return inline("bandit.js", self.state, "One decision with sliders; it needs JavaScript.")
 
