@@ -1,6 +1,7 @@
 """The build: from chapters to pages, once, again when it must, and never with a fault."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -11,7 +12,6 @@ from pathlib import Path
 import nbformat
 import pytest
 from jupyter_cache import get_cache
-from jupyter_cache.executors.utils import single_nb_execution
 from myst_nb.core.read import myst_nb_reader_plugin
 
 from _ext.build import ROOT, fingerprint
@@ -132,15 +132,26 @@ def test_the_status_page_tells_how_long_every_chapter_took(site: Path) -> None:
     assert all(int(cells) > 0 and float(seconds) > 0 for _, cells, seconds in rows)
 
 
-def test_a_chapter_that_runs_again_says_and_draws_the_same(
-    site: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PYTHONHASHSEED", "0")  # as the build does
+RUN = """
+import sys
+from pathlib import Path
+import nbformat
+from jupyter_cache.executors.utils import single_nb_execution
+from myst_nb.core.read import myst_nb_reader_plugin
+
+notebook = myst_nb_reader_plugin(sys.argv[1])
+folder = str(Path(sys.argv[1]).parent)
+single_nb_execution(notebook, cwd=folder, timeout=120, allow_errors=False)
+nbformat.write(notebook, sys.argv[2])
+"""
+
+
+def test_a_chapter_that_runs_again_says_and_draws_the_same(site: Path, tmp_path: Path) -> None:
     name, notebook = next(notebooks(ROOT))
     _, first = get_cache(cache_folder(ROOT)).merge_match_into_notebook(notebook)
-    second = single_nb_execution(
-        notebook, cwd=str((ROOT / name).parent), timeout=120, allow_errors=False
-    ).nb
+    command = [sys.executable, "-c", RUN, str(ROOT / f"{name}.md"), str(tmp_path / "again.ipynb")]
+    subprocess.run(command, env=os.environ | {"PYTHONHASHSEED": "0"}, check=True)
+    second = nbformat.read(tmp_path / "again.ipynb", as_version=4)
     shown = [
         [cell.outputs for cell in book.cells if cell.cell_type == "code"]
         for book in (first, second)
