@@ -92,6 +92,7 @@ def execute(root: Path, folder: Path, timeout: int, report: Callable[[str], None
                 timeout=timeout,
                 allow_errors=False,
                 extra_arguments=QUIET,
+                coalesce_streams=True,  # a line printed in pieces is one line
             ): (name, notebook)
             for name, notebook in waiting
         }

@@ -141,7 +141,8 @@ from myst_nb.core.read import myst_nb_reader_plugin
 
 notebook = myst_nb_reader_plugin(sys.argv[1])
 folder = str(Path(sys.argv[1]).parent)
-single_nb_execution(notebook, cwd=folder, timeout=120, allow_errors=False)
+how = {"timeout": 120, "allow_errors": False, "coalesce_streams": True}
+single_nb_execution(notebook, cwd=folder, **how)
 nbformat.write(notebook, sys.argv[2])
 """
 
