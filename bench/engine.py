@@ -81,7 +81,7 @@ def uniform(mdp: SuccessMDP) -> Array:
 
 def million_states() -> SuccessMDP:
     """Build the largest grid."""
-    return slippery_grid(1000, 1000, hazard=1e-4)
+    return slippery_grid(1000, 1000, hazard=1e-3)
 
 
 def layered(n_layers: int, width: int, n_actions: int, n_successors: int) -> SuccessMDP:

@@ -241,8 +241,8 @@ def test_failure_is_what_is_left():
     mdp = coin_or_pass()
     np.testing.assert_allclose(mdp.failure, [[1 / 2, 0, 1], [2 / 3, 1 / 4, 0]], atol=1e-16)
     assert mdp.failure[0, 1] == mdp.failure[1, 2] == 0
-    thirds = SuccessMDP.from_dense(np.full((1, 2, 1), 0.1) * 3, np.full((1, 2), 0.7), [1])
-    np.testing.assert_array_equal(thirds.failure, 0)  # 1 - 0.7 - 3 * 0.1 is not
+    tenths = SuccessMDP.from_dense(np.tile([0.2, 0.7], (2, 1, 1)), [[0.1], [0.1]], [1, 0])
+    np.testing.assert_array_equal(tenths.failure, 0)  # but 1 - 0.1 - (0.2 + 0.7) is 1.1e-16
 
 
 # --- The caller's solver --------------------------------------------------------------------------
