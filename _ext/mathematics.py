@@ -33,6 +33,7 @@ CLASSES = "math notranslate nohighlight"
 BUNDLE = ["loader", "core", "adaptors/liteDOM", "input/tex-full", "output/svg"]
 BUNDLE += ["output/svg/fonts/tex"]
 WIDE = 30  # ex: what a narrow telephone shows of a line
+PUNCTUATION = re.compile(r"[.,;:!?)]+")
 GLYPH = re.compile(r'<path id="MJX-\d+-([^"]+)" d="([^"]*)"></path>')
 
 
@@ -167,6 +168,25 @@ class Mathematics:
         config.html_math_renderer = RENDERER
         config.html_static_path.append(str(HERE / "static"))
 
+    def join_punctuation(self, app: Sphinx, doctree: nodes.document, page: str) -> None:
+        """Keep a comma or a full stop on the line of the formula before it."""
+        if app.builder.format != "html":
+            return
+        for node in list(doctree.findall(nodes.math)):
+            after = node.next_node(descend=False, siblings=True)
+            mark = PUNCTUATION.match(after.astext()) if isinstance(after, nodes.Text) else None
+            if mark and not self._is_wide(node):
+                node.parent.replace(after, nodes.Text(after.astext()[mark.end() :]))
+                pair = nodes.inline(classes=["math-joint"])
+                node.replace_self(pair)
+                pair += [node, nodes.Text(mark[0])]
+
+    def _is_wide(self, node: nodes.math) -> bool:
+        try:
+            return self.typeset(node.astext(), display=False).width > WIDE
+        except TeXError:
+            return True
+
     def visit_inline(self, translator: HTML5Translator, node: nodes.math) -> None:
         """Write a formula in the line."""
         html = self._html(translator, node, node.astext(), _("Formula"))
@@ -229,6 +249,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_css_file("mathematics.css")
     app.connect("config-inited", mathematics.start)
     app.connect("doctree-read", refuse_in_title)
+    app.connect("doctree-resolved", mathematics.join_punctuation)
     app.connect("html-page-context", mathematics.add_glyphs)
     app.connect("build-finished", mathematics.finish)
     return {"parallel_read_safe": True, "parallel_write_safe": False}

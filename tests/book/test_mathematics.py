@@ -2,11 +2,16 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 from xml.etree import ElementTree
 
 import pytest
+from docutils import nodes
+from docutils.utils import new_document
+from sphinx.application import Sphinx
 
-from _ext.mathematics import WIDE, TeXError, Typesetter
+from _ext.mathematics import WIDE, Mathematics, TeXError, Typesetter
 
 
 @pytest.fixture
@@ -65,6 +70,25 @@ def test_tex_that_cannot_be_set_is_refused_with_the_reason(
     with pytest.raises(TeXError, match=reason):
         typeset(tex, display=True)
     assert typeset("x", display=True).width > 0  # and the next formula is none the worse
+
+
+@pytest.mark.parametrize(
+    ("after", "kept", "left"),
+    [(", and", ",", " and"), (").", ").", ""), (" and", None, " and"), ("-fold", None, "-fold")],
+)
+def test_punctuation_stays_on_the_line_of_its_formula(
+    typeset: Typesetter, after: str, kept: str | None, left: str
+) -> None:
+    mathematics = Mathematics()
+    mathematics.typeset = typeset
+    page = new_document("page")
+    page += nodes.paragraph("", "", nodes.Text("Let "), nodes.math("", "x"), nodes.Text(after))
+    app = SimpleNamespace(builder=SimpleNamespace(format="html"))
+    mathematics.join_punctuation(cast(Sphinx, app), page, "page")
+    assert page.astext() == f"Let x{after}"
+    joints = [pair[1].astext() for pair in page.findall(nodes.inline)]
+    assert joints == ([kept] if kept else [])
+    assert page[0][-1].astext() == left
 
 
 def test_what_a_build_used_is_remembered_for_the_next(typeset: Typesetter, memory: Path) -> None:
