@@ -1,7 +1,7 @@
 """Exact evaluation: ours returns V, Q and visits; Storm V and visits; QuantEcon and the sweep V.
 
-The policy is uniform. The grids are slippery, with a hazard that makes success from the start about
-as rare as 1e-13.
+The policy is uniform. The grids are slippery, with a hazard; on those of 100 x 100 and 300 x 300 it
+makes success from the start as rare as 1e-13.
 """
 
 import resource
@@ -80,7 +80,7 @@ def uniform(mdp: SuccessMDP) -> Array:
 
 
 def million_states() -> SuccessMDP:
-    """Build the largest grid."""
+    """Build the largest grid, with a hazard at which the model checker ends within minutes."""
     return slippery_grid(1000, 1000, hazard=1e-3)
 
 
