@@ -1,4 +1,8 @@
-"""Shared settings of the suite: Hypothesis profiles and one seeded generator per test."""
+"""Shared by the suite: Hypothesis' profile, one seeded generator per test, the built site."""
+
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,3 +20,13 @@ settings.load_profile("book")
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20260118175)
+
+
+@pytest.fixture(scope="session")
+def site() -> Path:
+    """Build the site as a reader does, unless it is up to date; return its folder."""
+    root = Path(__file__).resolve().parent.parent
+    command = [sys.executable, "-m", "_ext.build"]
+    built = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stdout + built.stderr
+    return root / "_build" / "html"

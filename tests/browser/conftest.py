@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 from sphinx_external_toc.parsing import parse_toc_yaml
 
-from _ext.build import ROOT, build
+from _ext.build import ROOT
 
 SITE = ROOT / "_build" / "html"
 PREFIX = "/success-conditioning/"  # where the site lies on its server: never at the root
@@ -40,13 +40,6 @@ class Handler(SimpleHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Keep quiet."""
-
-
-@pytest.fixture(scope="session")
-def site() -> Path:
-    """The folder of the site; it is built unless it is up to date."""
-    build(ROOT, SITE)
-    return SITE
 
 
 @pytest.fixture(scope="session")
