@@ -20,7 +20,7 @@ ROOMS: dict[str, set[str]] = {
     "symbolic": set(),
     "conditioning": {"probabilities"},
     "logs": set(),
-    "mdp": {"absorption"},
+    "mdp": {"absorption", "probabilities"},
     "environments": {"mdp", "probabilities"},
     "luck": {"conditioning", "mdp", "probabilities"},
     "sampling": {"absorption", "logs", "mdp", "probabilities"},

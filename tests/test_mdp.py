@@ -349,10 +349,10 @@ def test_success_out_of_reach_is_refused():
         (np.full((3, 2), 0.5), r"policy must have shape \(S, A\) = \(2, 3\), got \(3, 2\)"),
         (
             [[0.2, 0.3, 0.5], [0.5, 0.48, 0]],
-            r"policy\[1\] must sum to 1, got 0.98 \(row \[0.5 +0.48",
+            r"policy\[1\] must sum to 1, got 0.98 \(row \[0.5, 0.48, 0.0\]\)",
         ),
-        ([[0.2, 0.3, 0.5], [0.5, 0.7, -0.2]], r"policy\[1, 2\] must lie between 0 and 1, got -0.2"),
-        ([[0.2, np.nan, 0.5], [0.5, 0.5, 0]], r"policy\[0, 1\] is not a number, got nan"),
+        ([[0.2, 0.3, 0.5], [0.5, 0.7, -0.2]], r"policy\[1, 2\] must not be negative, got -0.2"),
+        ([[0.2, np.nan, 0.5], [0.5, 0.5, 0]], r"policy\[0, 1\] is NaN"),
     ],
     ids=["shape", "sum", "negative", "nan"],
 )
