@@ -4,9 +4,9 @@ Everything here acts on ``(policy, Q)`` alone: exact values and estimates from a
 the same door. Arrays are (S, A), one row per state, and results are (S,); where there is one state
 only, a policy of shape (A,) gives a scalar.
 
-Where V(s) = 0 no action ever succeeds and there is nothing to imitate: the conditioned policy keeps
-the behaviour there, its influence and its improvement are 0. The same goes for failure where
-V(s) = 1.
+Where V(s) = 0 no action that is played ever succeeds and there is nothing to imitate: the
+conditioned policy keeps the behaviour there, and its influence is 0. The same goes for failure
+where V(s) = 1.
 
 Source: Russo, *Success Conditioning as Policy Improvement* (arXiv:2601.18175).
 """
@@ -127,7 +127,7 @@ def condition_on_failure(policy: ArrayLike, Q: ArrayLike) -> Array:
     array([0.75, 0.25])
     """
     pi_0 = as_policy(policy)
-    return condition_on_success(pi_0, np.maximum(1 - as_action_values(Q, pi_0.shape), 0))
+    return condition_on_success(pi_0, 1 - as_action_values(Q, pi_0.shape))
 
 
 def action_influence(policy: ArrayLike, Q: ArrayLike) -> Array:
@@ -224,7 +224,8 @@ def relative_improvement(new: ArrayLike, policy: ArrayLike, Q: ArrayLike) -> Arr
     Returns
     -------
     Array
-        Shape (S,), or a scalar; dimensionless. 0 where V(s) = 0.
+        Shape (S,), or a scalar; dimensionless. Where V(s) = 0 it is 0, or ``inf`` if `new` can
+        succeed there.
 
     Raises
     ------
@@ -245,7 +246,10 @@ def relative_improvement(new: ArrayLike, policy: ArrayLike, Q: ArrayLike) -> Arr
         raise ValueError(
             f"new and policy must have the same shape, got {pi.shape} and {pi_0.shape}"
         )
-    return np.asarray((pi * (success_ratio(pi_0, Q) - 1)).sum(axis=-1))
+    ratio = success_ratio(pi_0, Q)
+    q = as_action_values(Q, pi_0.shape)
+    from_nothing = ((pi_0 * q).sum(axis=-1) == 0) & ((pi * q).sum(axis=-1) > 0)
+    return np.where(from_nothing, np.inf, (pi * (ratio - 1)).sum(axis=-1))
 
 
 def successful_visits(evaluation: Evaluation) -> Array:
@@ -261,8 +265,20 @@ def successful_visits(evaluation: Evaluation) -> Array:
     Array
         Shape (S,), expected number of visits given success; not normalised.
 
+    Raises
+    ------
+    ValueError
+        If the behaviour never succeeds.
+
     Notes
     -----
     Russo (2026), Lemma A.2.
     """
+    refuse_no_success(evaluation)
     return evaluation.visits * evaluation.V / evaluation.success_rate
+
+
+def refuse_no_success(evaluation: Evaluation) -> None:
+    """Refuse an evaluation whose policy never succeeds: it has no success to condition on."""
+    if evaluation.success_rate == 0:
+        raise ValueError("the policy never succeeds: there is no success to condition on")

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array
 
-from sc_utils.conditioning import condition_on_success, successful_visits
+from sc_utils.conditioning import condition_on_success, refuse_no_success, successful_visits
 from sc_utils.mdp import Evaluation, SuccessMDP
-from sc_utils.probabilities import Array
 
 __all__ = ["LuckDecomposition", "doob_transform", "luck_decomposition"]
+
+CERTAIN = 1e-12
+"""Nats of surprise that rounding may leave of a success that is certain."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class LuckDecomposition:
     @property
     def skill_share(self) -> float:
         """The part of the total that actions explain, in [0, 1]; 1 where success is certain."""
-        return self.skill / self.total if self.total > 0 else 1.0
+        return self.skill / self.total if self.total > CERTAIN else 1.0
 
 
 def doob_transform(mdp: SuccessMDP, evaluation: Evaluation) -> SuccessMDP:
@@ -73,18 +75,14 @@ def doob_transform(mdp: SuccessMDP, evaluation: Evaluation) -> SuccessMDP:
     Raises
     ------
     ValueError
-        If the evaluation has other shapes than the MDP.
+        If the evaluation has other shapes than the MDP, or its policy never succeeds.
 
     Notes
     -----
     Doob (1957); Russo's Lemma A.1 is its policy part. It is also the sampling law that estimates
     rho_0 without variance.
     """
-    if evaluation.Q.shape != mdp.success.shape:
-        raise ValueError(
-            f"the evaluation must be of this MDP, of shape {mdp.success.shape}, "
-            f"got one of shape {evaluation.Q.shape}"
-        )
+    _refuse_another(mdp, evaluation)
     Q, V = evaluation.Q.ravel(), evaluation.V
     possible = Q > 0
     scale = np.divide(1.0, Q, out=np.ones_like(Q), where=possible)
@@ -126,28 +124,38 @@ def luck_decomposition(mdp: SuccessMDP, evaluation: Evaluation) -> LuckDecomposi
     Raises
     ------
     ValueError
-        If the evaluation has other shapes than the MDP.
+        If the evaluation has other shapes than the MDP, or its policy never succeeds.
 
     Notes
     -----
     The chain rule of relative entropy along an episode. It goes beyond Russo (2026).
     """
-    conditioned = doob_transform(mdp, evaluation)
-    pi_0, Q = evaluation.policy, evaluation.Q
-    pi_plus, d_plus = condition_on_success(pi_0, Q), successful_visits(evaluation)
-    skill = (d_plus[:, None] * relative_entropy_terms(pi_plus, pi_0)).sum()
+    _refuse_another(mdp, evaluation)
+    pi_0, V, Q = evaluation.policy, evaluation.V, evaluation.Q
+    d_plus = successful_visits(evaluation)
+    log_h = np.log(
+        V, out=np.zeros_like(V), where=V > 0
+    )  # log h; a weight of 0 stands by where h = 0
+    log_Q = np.log(Q, out=np.zeros_like(Q), where=Q > 0)
 
-    taken = d_plus[:, None] * pi_plus
-    steps = relative_entropy_terms(conditioned.transition.data, mdp.transition.data)
+    start = mdp.initial * V / evaluation.success_rate @ (log_h - np.log(evaluation.success_rate))
+    taken = d_plus[:, np.newaxis] * condition_on_success(pi_0, Q)
+    skill = (taken * (log_Q - log_h[:, np.newaxis])).sum()
+
+    rate = np.divide(taken, Q, out=np.zeros_like(Q), where=Q > 0)
+    exits = -(rate * mdp.success * log_Q).sum()
     row = np.repeat(np.arange(Q.size), np.diff(mdp.transition.indptr))
-    exits = relative_entropy_terms(conditioned.success, mdp.success)
-    transition = (taken.ravel()[row] * steps).sum() + (taken * exits).sum()
+    next_state = mdp.transition.indices
+    moves = rate.ravel()[row] * mdp.transition.data * V[next_state]
+    transition = exits + moves @ (log_h[next_state] - log_Q.ravel()[row])
+    return LuckDecomposition(*(max(float(part), 0.0) for part in (start, skill, transition)))
 
-    start = relative_entropy_terms(conditioned.initial, mdp.initial).sum()
-    return LuckDecomposition(start=float(start), skill=float(skill), transition=float(transition))
 
-
-def relative_entropy_terms(new: Array, old: Array) -> Array:
-    """Return new log(new / old) entry by entry, 0 where `new` is 0 (`old` may be 0 only there)."""
-    ratio = np.divide(new, old, out=np.ones_like(new), where=new > 0)
-    return new * np.log(ratio)
+def _refuse_another(mdp: SuccessMDP, evaluation: Evaluation) -> None:
+    """Refuse an evaluation of another process, or of a policy that never succeeds."""
+    if evaluation.Q.shape != mdp.success.shape:
+        raise ValueError(
+            f"the evaluation must be of this MDP, of shape {mdp.success.shape}, "
+            f"got one of shape {evaluation.Q.shape}"
+        )
+    refuse_no_success(evaluation)

@@ -71,7 +71,9 @@ def as_policy(policy: ArrayLike, name: str = "policy") -> Array:
 
 
 def as_action_values(Q: ArrayLike, shape: tuple[int, ...], name: str = "Q") -> Array:
-    """Return success probabilities of actions, checked to lie in [0, 1] and to have `shape`.
+    """Return success probabilities of actions, checked to have `shape` and to lie in [0, 1].
+
+    What is outside by rounding only is moved to the border.
 
     Raises
     ------
@@ -81,11 +83,11 @@ def as_action_values(Q: ArrayLike, shape: tuple[int, ...], name: str = "Q") -> A
     array = as_array(Q, name)
     if array.shape != shape:
         raise ValueError(f"{name} must have the policy's shape {shape}, got {array.shape}")
-    outside = (array < 0) | (array > 1 + SUM_TOLERANCE)
+    outside = (array < -SUM_TOLERANCE) | (array > 1 + SUM_TOLERANCE)
     if outside.any():
         where = first(outside)
         raise ValueError(f"{place(name, where)} must be a probability, got {array[where]:.10g}")
-    return array
+    return np.clip(array, 0, 1)
 
 
 def first(mask: NDArray[np.bool_]) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ equality and not closeness.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -29,6 +29,7 @@ Row = tuple[Expr, ...]
 Matrix = tuple[Row, ...]
 
 LARGEST_DENOMINATOR = 10**6
+ROUNDING = 4e-16  # relative; a sum of two floats is as far as that from its fraction
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,9 @@ class ActionDraw:
     r"""One action drawn from the behaviour policy, and random variables that depend on it.
 
     The number of actions, their probabilities and the values of the variables stay arbitrary. What
-    is known of them are the means; every other moment is a symbol of its own. An identity between
-    two expectations that holds here holds for every finite set of actions.
+    is known of them are the means; every other moment is a symbol of its own, the same in every
+    draw, so that one law is spoken of at a time. An identity between two expectations that holds
+    here holds for every finite set of actions.
 
     Attributes
     ----------
@@ -120,13 +122,14 @@ class ExactMDP:
     def of(cls, transition: Any, success: Any, initial: Any) -> ExactMDP:
         """Build from nested sequences or arrays of SymPy numbers, symbols, integers or floats.
 
-        A float must be the nearest float to a fraction with denominator up to a million, as the
+        A float must be, up to rounding, a fraction with denominator up to a million, as the
         entries of real tables are; it becomes that fraction.
 
         Raises
         ------
         ValueError
-            If a float is not such a fraction, or the shapes differ from (S, A, S), (S, A), (S,).
+            If a float is not such a fraction, the shapes differ from (S, A, S), (S, A), (S,), or
+            rational entries are no probabilities. Symbols are taken on trust.
         """
         P = tuple(exact_matrix(rows, f"transition[{s}]") for s, rows in enumerate(transition))
         r = exact_matrix(success, "success")
@@ -139,6 +142,12 @@ class ExactMDP:
             raise ValueError(
                 "transition, success and initial must have shapes (S, A, S), (S, A), (S,)"
             )
+        actions = [(s, a) for s in range(S) for a in range(A)]
+        refuse_improbable(
+            [(r[s][a], *P[s][a]) for s, a in actions],
+            [f"success[{s}, {a}] and transition[{s}, {a}]" for s, a in actions],
+        )
+        refuse_improbable([mu], ["initial"], whole=True)
         return cls(P, r, mu)
 
 
@@ -188,7 +197,8 @@ def exact_evaluate(mdp: ExactMDP, policy: Any) -> ExactEvaluation:
     Raises
     ------
     ValueError
-        If the policy has another shape, or an episode may never end under it.
+        If the policy has another shape or no probabilities, or if under it an episode may never
+        end, from any state, visited or not.
 
     Examples
     --------
@@ -199,10 +209,8 @@ def exact_evaluate(mdp: ExactMDP, policy: Any) -> ExactEvaluation:
     >>> exact_evaluate(coin, [[1]]).success_rate
     x
     """
-    pi = exact_matrix(policy, "policy")
-    S, A = len(mdp.initial), len(mdp.success[0])
-    if len(pi) != S or any(len(row) != A for row in pi):
-        raise ValueError(f"policy must have shape ({S}, {A})")
+    pi, S = policy_of(mdp, policy), len(mdp.initial)
+    A = len(mdp.success[0])
     P_pi = sympy.Matrix(
         S, S, lambda s, t: sum(pi[s][a] * mdp.transition[s][a][t] for a in range(A))
     )
@@ -239,9 +247,10 @@ def trajectories(mdp: ExactMDP, policy: Any) -> Iterator[Trajectory]:
     Raises
     ------
     ValueError
-        If an episode can come back to a state; the message names it.
+        If an episode can come back to a state, which the message names; or if the policy has
+        another shape or no probabilities.
     """
-    pi = exact_matrix(policy, "policy")
+    pi = policy_of(mdp, policy)
 
     def extend(s: int, decisions: tuple[tuple[int, int], ...], p: Expr) -> Iterator[Trajectory]:
         if any(s == earlier for earlier, _ in decisions):
@@ -262,6 +271,16 @@ def trajectories(mdp: ExactMDP, policy: Any) -> Iterator[Trajectory]:
     for s, start in enumerate(mdp.initial):
         if start != 0:
             yield from extend(s, (), start)
+
+
+def policy_of(mdp: ExactMDP, policy: Any) -> Matrix:
+    """Return an exact policy; refuse one of another shape or without probabilities."""
+    pi = exact_matrix(policy, "policy")
+    S, A = len(mdp.initial), len(mdp.success[0])
+    if len(pi) != S or any(len(row) != A for row in pi):
+        raise ValueError(f"policy must have shape ({S}, {A})")
+    refuse_improbable(pi, [f"policy[{s}]" for s in range(S)], whole=True)
+    return pi
 
 
 def solve(system: Expr, right: Expr) -> Row:
@@ -290,10 +309,24 @@ def exact_row(row: Any, name: str) -> Row:
 
 
 def exact_number(x: Any, name: str) -> Expr:
-    """Return `x` exactly; a float becomes the simple fraction it is the nearest float to."""
+    """Return `x` exactly; a float becomes the simple fraction that it is, up to rounding."""
     if isinstance(x, sympy.Basic) and not x.is_Float:
+        if x.has(sympy.Float):
+            raise ValueError(f"{name} must be exact, got {x}: write its floats as Rational")
         return x
-    fraction = Fraction(x).limit_denominator(LARGEST_DENOMINATOR)
-    if abs(float(fraction) - x) > 4e-16:
+    value = float(x) if isinstance(x, sympy.Float) else x
+    fraction = Fraction(value).limit_denominator(LARGEST_DENOMINATOR)
+    if abs(float(fraction) - value) > ROUNDING * abs(value):
         raise ValueError(f"{name} must be a simple fraction, got {x}")
     return sympy.Rational(fraction.numerator, fraction.denominator)
+
+
+def refuse_improbable(rows: Iterable[Row], names: Iterable[str], *, whole: bool = False) -> None:
+    """Refuse rows of rationals that are no probabilities; with `whole` they must sum to 1."""
+    for row, name in zip(rows, names, strict=True):
+        if not all(x.is_Rational for x in row):
+            continue  # symbols: their values are the caller's business
+        total = sum(row)
+        if any(x < 0 for x in row) or total > 1 or (whole and total != 1):
+            due = "sum to 1" if whole else "sum to at most 1"
+            raise ValueError(f"{name} must be probabilities that {due}, got {list(row)}")

@@ -22,7 +22,7 @@ ROOMS: dict[str, set[str]] = {
     "logs": set(),
     "mdp": {"absorption", "probabilities"},
     "environments": {"mdp", "probabilities"},
-    "luck": {"conditioning", "mdp", "probabilities"},
+    "luck": {"conditioning", "mdp"},
     "sampling": {"absorption", "logs", "mdp", "probabilities"},
 }
 # What a room must do without, so that what it says holds for more than it was written for.

@@ -64,20 +64,51 @@ def test_conditioned_policy_never_does_worse_at_any_state(case):
     mdp, policy = case
     old = evaluate(mdp, policy)
     new = evaluate(mdp, condition_on_success(policy, old.Q))
-    assert (new.V >= old.V * (1 + action_influence(policy, old.Q)) - 1e-12).all()
+    assert (old.V * (1 + action_influence(policy, old.Q)) - 1e-12 <= new.V).all()
 
 
-@given(mdps_with_policies())
-def test_conditioning_keeps_episodes_ending(case):
-    """Not by solving, but by walking: an exit can be reached along actions that are played."""
-    mdp, policy = case
-    pi_plus = condition_on_success(policy, evaluate(mdp, policy).Q)
+@given(one_decision, st.integers(0, 5))
+def test_one_decision_gains_its_influence_and_nothing_only_if_all_played_succeed_alike(case, k):
+    """In exact rationals, with one action that is never played and succeeds differently."""
+    pi, q = [*case[0], Fraction(0)], [*case[1], Fraction(k, 5)]
+    V = sum(p * x for p, x in zip(pi, q, strict=True))
+    V_plus = sum(p * x / V * x for p, x in zip(pi, q, strict=True))
+    pi_plus = condition_on_success(np.array(pi, dtype=float), np.array(q, dtype=float))
+    influence = float(action_influence(np.array(pi, dtype=float), np.array(q, dtype=float)))
+    assert pi_plus @ np.array(q, dtype=float) == pytest.approx(float(V_plus), rel=1e-12)
+    assert float(V_plus) == pytest.approx(float(V) * (1 + influence), rel=1e-12)
+    assert (V_plus == V) == (len(set(case[1])) == 1)
+
+
+def wanderers(rng, n_states=5, n_actions=3):
+    """Only one action of each state can end; the others lead on for ever, round in a ring."""
+    transition, success = np.zeros((n_states, n_actions, n_states)), np.zeros((n_states, n_actions))
+    for s in range(n_states):
+        for a in range(n_actions):
+            transition[s, a, (s + a) % n_states] = 1
+    lucky = rng.integers(1, n_actions, n_states)
+    transition[np.arange(n_states), lucky] = 0
+    success[np.arange(n_states), lucky] = rng.uniform(0.1, 0.9, n_states)
+    return SuccessMDP.from_dense(transition, success, np.full(n_states, 1 / n_states))
+
+
+def can_end(mdp, policy):
+    """Not by solving, but by walking: from where can an exit be reached, along what is played?"""
     dense = mdp.transition.toarray().reshape(mdp.n_states, mdp.n_actions, -1)
-    moves = (pi_plus[:, :, np.newaxis] * dense).sum(axis=1) > 0
-    ends = (pi_plus * (mdp.success + mdp.failure)).sum(axis=1) > 1e-12
+    moves = (policy[:, :, np.newaxis] * dense).sum(axis=1) > 0
+    ends = (policy * (mdp.success + mdp.failure)).sum(axis=1) > 1e-12
     for _ in range(mdp.n_states):
         ends = ends | (moves & ends).any(axis=1)
-    assert ends.all()
+    return ends.all()
+
+
+def test_conditioning_keeps_episodes_ending(rng):
+    for _ in range(60):
+        mdp = wanderers(rng)
+        behaviour = rng.dirichlet(np.ones(3), size=5)
+        e = evaluate(mdp, behaviour)
+        assert can_end(mdp, condition_on_success(behaviour, e.Q))
+        assert not can_end(mdp, np.eye(3)[np.zeros(5, dtype=int)])  # always the first action
 
 
 def test_where_nothing_succeeds_another_choice_than_the_behaviour_may_never_end():
@@ -183,15 +214,26 @@ def test_bayes_form_at_every_state_and_time_by_listing_all_episodes(case):
         assert in_successes / exact.success_rate == visits * exact.V[s] / exact.success_rate
 
 
-def test_imitation_target_by_a_general_optimiser():
+def test_imitation_target_by_a_general_optimiser(rng):
+    """Fitted to played successes without a formula; then the excess loss of other policies."""
     target = condition_on_success(POLICY, Q)[0]
+    actions = rng.choice(5, size=400_000, p=POLICY[0])
+    wins = actions[rng.random(actions.size) < Q[0, actions]]
+    seen = np.bincount(wins, minlength=5) / wins.size
 
     def log_loss(logits):
-        return np.logaddexp.reduce(logits) - target @ logits
+        return np.logaddexp.reduce(logits) - seen @ logits
 
     logits = minimize(log_loss, np.zeros(5), tol=1e-12).x
     fitted = np.exp(logits - np.logaddexp.reduce(logits))
-    np.testing.assert_allclose(fitted, target, atol=1e-5)
+    assert (np.abs(fitted - target) < 4 * np.sqrt(target * (1 - target) / wins.size)).all()
+
+    for other in rng.dirichlet(np.ones(5), size=20):
+        excess = -(target * np.log(other)).sum() + (target * np.log(target)).sum()
+        on_data = -np.log(other[wins]).mean() + np.log(target[wins]).mean()
+        spread = np.log(target[wins] / other[wins]).std() / np.sqrt(wins.size)
+        assert excess > 0
+        assert abs(on_data - excess) < 4.5 * spread
 
 
 # Worked numbers
@@ -222,9 +264,24 @@ def test_hidden_context_makes_imitation_worse_than_the_behaviour():
     assert value(condition_on_success(behaviour, q)) > value(behaviour)
 
 
+def test_a_behaviour_with_a_clock_breaks_the_formula_of_one_policy_for_all_times():
+    """It plays a, then b, in one state: given success, the action still depends on the time."""
+    q = np.array([0.5, 0.5])  # chance that an action succeeds; the first may be followed by another
+    first, second = np.array([0.9, 0.1]), np.array([0.1, 0.9])
+    at_first = first * (q + (1 - q) * (second @ q))
+    at_second = second * q
+    assert abs(at_first[0] / at_first.sum() - at_second[0] / at_second.sum()) > 0.5
+
+
 def test_small_influence_keeps_its_digits():
     q = 0.5 + np.array([-1e-9, 1e-9])
-    assert float(action_influence([0.5, 0.5], q)) == pytest.approx(4e-18, rel=1e-6)
+    assert float(action_influence([0.5, 0.5], q)) == pytest.approx(4e-18, rel=1e-6, abs=0)
+
+
+def test_rare_success_is_conditioned_like_any_other():
+    rare = condition_on_success([0.5, 0.5], [1e-13, 3e-13])
+    np.testing.assert_allclose(rare, [0.25, 0.75], rtol=1e-12)
+    assert float(action_influence([0.5, 0.5], [1e-13, 3e-13])) == pytest.approx(0.25)
 
 
 def test_where_nothing_succeeds_the_behaviour_stays():
@@ -236,7 +293,23 @@ def test_where_nothing_succeeds_the_behaviour_stays():
     np.testing.assert_array_equal(condition_on_failure(policy, 1 - q)[0], policy[0])
 
 
+def test_an_action_that_nobody_plays_costs_nothing():
+    assert float(chi_squared([0.25, 0.75, 0], [0.5, 0.5, 0])) == 0.25
+    assert float(action_influence([0.5, 0.5, 0], [0.25, 0.75, 1])) == 0.25
+
+
+def test_success_where_there_was_none_is_infinitely_better():
+    better = relative_improvement([[0, 1], [1, 0]], [[1, 0], [1, 0]], [[0, 1], [0, 1]])
+    assert better.tolist() == [np.inf, 0]
+
+
+def test_rounding_outside_the_range_is_moved_to_its_border():
+    np.testing.assert_array_equal(condition_on_failure([0.5, 0.5], [0.2, 1 + 5e-10]), [1, 0])
+    np.testing.assert_array_equal(condition_on_success([0.5, 0.5], [-1e-17, 0.5]), [0, 1])
+
+
 def test_leaving_the_support_is_infinitely_far():
+    assert float(chi_squared([0.99, 0.01], [1.0, 0.0])) == np.inf
     assert chi_squared([[0.5, 0.5], [0.5, 0.5]], [[1.0, 0.0], [0.5, 0.5]]).tolist() == [np.inf, 0]
 
 
@@ -262,7 +335,8 @@ def test_successful_visits_sum_over_the_next_states_of_the_conditioned_flow(case
         ([[0.5, 0.5], [1.1, -0.1]], np.ones((2, 2)), r"policy\[1, 1\] must not be negative"),
         ([[0.5, np.nan]], [[0.1, 0.2]], r"policy\[0, 1\] is NaN"),
         ([0.5, 0.5], [0.1, np.nan], r"Q\[1\] is NaN"),
-        ([0.5, 0.5], [0.1, 1.2], r"Q\[1\] must be a probability, got 1.2"),
+        ([0.5, 0.4995], [0.1, 0.2], r"policy must sum to 1, got 0.9995"),
+        ([0.5, 0.5], [0.1, 1.05], r"Q\[1\] must be a probability, got 1.05"),
         ([0.5, 0.5], [-0.1, 0.2], r"Q\[0\] must be a probability, got -0.1"),
         ([0.5, 0.5], [[0.1, 0.2]], r"Q must have the policy's shape \(2,\), got \(1, 2\)"),
         (np.ones((2, 0)), np.ones((2, 0)), r"policy must have shape \(S, A\) or \(A,\)"),
@@ -287,3 +361,19 @@ def test_policies_of_different_shapes_are_refused():
         relative_improvement([0.5, 0.5], [[0.5, 0.5]], [[0.5, 0.5]])
     with pytest.raises(ValueError, match=r"new must sum to 1, got 1\.1"):
         chi_squared([0.5, 0.6], [0.5, 0.5])
+    with pytest.raises(ValueError, match=r"old must sum to 1, got 1\.1"):
+        chi_squared([0.5, 0.5], [0.5, 0.6])
+    with pytest.raises(ValueError, match=r"new must sum to 1, got 1\.1"):
+        relative_improvement([0.5, 0.6], [0.5, 0.5], [0.5, 0.5])
+
+
+def test_probabilities_that_are_right_up_to_rounding_are_accepted():
+    third = 1 / 3 + 2e-12
+    np.testing.assert_allclose(condition_on_success([third] * 3, [1, 0, 0]), [1, 0, 0], rtol=1e-9)
+
+
+def test_visits_of_successes_that_never_come_are_refused():
+    hopeless = SuccessMDP.from_dense(np.zeros((1, 2, 1)), [[0.0, 1.0]], [1.0])
+    e = evaluate(hopeless, [[1.0, 0.0]])
+    with pytest.raises(ValueError, match="the policy never succeeds"):
+        successful_visits(e)

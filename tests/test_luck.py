@@ -4,7 +4,7 @@ import gymnasium
 import numpy as np
 import pytest
 from hypothesis import given
-from sympy import Rational, log
+from sympy import Rational
 
 from sc_utils.conditioning import condition_on_success, successful_visits
 from sc_utils.environments import from_gymnasium, positive_ending
@@ -65,7 +65,9 @@ def test_under_the_transform_the_conditioned_policy_always_succeeds(case):
 def test_parts_are_not_negative_and_sum_to_the_surprise_of_success(case):
     mdp, policy = case
     e = evaluate(mdp, policy)
-    if (e.V == 0).any():
+    if e.success_rate == 0:
+        with pytest.raises(ValueError, match="the policy never succeeds"):
+            luck_decomposition(mdp, e)
         return
     parts = luck_decomposition(mdp, e)
     assert min(parts.start, parts.skill, parts.transition) > -1e-12
@@ -114,17 +116,28 @@ def test_doob_transform_in_floats_is_the_exact_one(case):
 
 @given(acyclic_exact_mdps())
 def test_skill_is_the_largest_drop_of_the_log_loss_on_successes(case):
-    """Skill from its definition as a difference of two log-losses, episode by episode."""
+    """Skill from its definition, episode by episode; every other policy drops less."""
     mdp, policy = case
     exact = exact_evaluate(mdp, policy)
-    gain = 0.0
-    for path in trajectories(mdp, policy):
-        if path.success:
-            weight = float(path.probability / exact.success_rate)
-            gain += weight * sum(float(log(exact.Q[s][a] / exact.V[s])) for s, a in path.decisions)
-    floats = as_floats(mdp)
-    parts = luck_decomposition(floats, evaluate(floats, np.array(policy, dtype=float)))
-    assert parts.skill == pytest.approx(gain, abs=1e-12)
+    floats, pi_0 = as_floats(mdp), np.array(policy, dtype=float)
+    e = evaluate(floats, pi_0)
+
+    def drop(new):
+        gains = np.log(np.divide(new, pi_0, out=np.ones_like(new), where=new > 0))
+        return sum(
+            float(path.probability / exact.success_rate)
+            * sum(gains[s, a] for s, a in path.decisions)
+            for path in trajectories(mdp, policy)
+            if path.success
+        )
+
+    skill = luck_decomposition(floats, e).skill
+    pi_plus = condition_on_success(pi_0, e.Q)
+    assert skill == pytest.approx(drop(pi_plus), abs=1e-12)
+    for share in (0.3, 0.9):
+        assert drop(share * pi_plus + (1 - share) * pi_0) <= skill + 1e-12
+    uniform = np.full_like(pi_0, 1 / pi_0.shape[1])
+    assert drop(0.5 * pi_plus + 0.5 * uniform) <= skill + 1e-12
 
 
 @given(acyclic_exact_mdps())
@@ -220,6 +233,58 @@ def test_a_biased_start_is_counted_as_start_luck_and_nothing_else():
 
 
 # Edge cases and refusals
+
+
+def test_a_dead_end_is_where_successes_never_go():
+    """State 1 cannot succeed; by hand, V = (0.35, 0, 0.5) and pi_+ = (5, 9) / 14 at the start."""
+    transition = np.zeros((3, 2, 3))
+    transition[0, 0, 1], transition[0, 0, 2], transition[0, 1, 2] = 0.25, 0.5, 0.5
+    mdp = SuccessMDP.from_dense(transition, [[0, 0.2], [0, 0], [0.5, 0.5]], [1, 0, 0])
+    e = evaluate(mdp, np.full((3, 2), 0.5))
+    parts = luck_decomposition(mdp, e)
+    assert parts.total == pytest.approx(np.log(1 / 0.35), rel=1e-12)
+    odds = np.array([5, 9]) / 14
+    assert parts.skill == pytest.approx((odds * np.log(2 * odds)).sum(), rel=1e-12)
+    given_success = evaluate(doob_transform(mdp, e), condition_on_success(e.policy, e.Q))
+    np.testing.assert_allclose(given_success.visits, successful_visits(e), atol=1e-15)
+    assert given_success.success_rate == pytest.approx(1, rel=1e-12)
+
+
+def test_what_the_transform_leaves_alone_and_what_it_tilts_however_rare():
+    transition = np.zeros((2, 3, 2))
+    transition[0, 2, 1] = 0.7
+    success = [[1e-4, 0.5, 0], [0, 0.25, 0]]
+    mdp = SuccessMDP.from_dense(transition, success, [1, 0], labels=["x", "y"])
+    e = evaluate(mdp, [[0.5, 0.25, 0.25], [0, 0.5, 0.5]])
+    conditioned = doob_transform(mdp, e)
+    assert conditioned.labels.tolist() == ["x", "y"]
+    np.testing.assert_allclose(conditioned.success, [[1, 1, 0], [0, 1, 0]], rtol=1e-12)
+    assert conditioned.failure[1].tolist() == pytest.approx([1, 0, 1])  # Q = 0: as it was
+    assert conditioned.transition.toarray()[2, 1] == pytest.approx(1)
+
+
+def test_an_unplayed_action_that_can_fail_does_no_harm():
+    mdp = SuccessMDP.from_dense(np.zeros((1, 2, 1)), [[1.0, 0.5]], [1.0])
+    e = evaluate(mdp, [[1.0, 0.0]])
+    assert evaluate(mdp, condition_on_success(e.policy, e.Q)).success_rate == 1
+
+
+def test_deterministic_transitions_do_not_suffice_if_outcomes_are_noisy():
+    mdp = SuccessMDP.from_dense(np.zeros((1, 3, 1)), [[0.9, 0.5, 0.5]], [1.0])
+    parts = luck_decomposition(mdp, evaluate(mdp, [[0.5, 0.25, 0.25]]))
+    assert parts.transition > 0.1
+
+
+def test_share_counts_all_three_parts():
+    assert LuckDecomposition(1.0, 1.0, 2.0).skill_share == 0.25
+
+
+def test_rounding_is_no_surprise():
+    assert LuckDecomposition(0.0, 6e-17, 3e-16).skill_share == 1
+    sure = SuccessMDP.from_dense(np.zeros((1, 3, 1)), [[1.0, 1.0, 1.0]], [1.0])
+    parts = luck_decomposition(sure, evaluate(sure, [[0.2, 0.3, 0.5]]))
+    assert min(parts.start, parts.skill, parts.transition) >= 0
+    assert parts.skill_share == 1
 
 
 def test_share_of_a_certain_success_is_one():

@@ -125,6 +125,9 @@ def test_floats_of_real_tables_become_their_fractions():
     mdp = ExactMDP.of([[[1 - 2 / 3]]], [[0.1]], [1.0])
     assert mdp.transition[0][0][0] == sp.Rational(1, 3)
     assert mdp.success[0][0] == sp.Rational(1, 10)
+    assert ExactMDP.of([[[0]]], [[0.1 + 0.2]], [1]).success[0][0] == sp.Rational(3, 10)
+    assert ExactMDP.of([[[0]]], [[sp.Float(0.25)]], [1]).success[0][0] == sp.Rational(1, 4)
+    assert ExactMDP.of([[[0]]], [[483 / 34649]], [1]).success[0][0] == sp.Rational(483, 34649)
 
 
 # Refusals
@@ -137,9 +140,46 @@ def test_a_float_that_is_no_simple_fraction_is_refused():
         ExactMDP.of([[[0], [0]]], [[0.5, 0.5**0.5]], [1])
 
 
+@pytest.mark.parametrize("x", [1e-16, 3e-16, 1 / 3 + 5e-15])
+def test_a_float_near_a_fraction_is_not_that_fraction(x):
+    with pytest.raises(ValueError, match=r"success\[0\]\[0\] must be a simple fraction"):
+        ExactMDP.of([[[0]]], [[x]], [1])
+
+
+def test_a_float_inside_an_expression_is_refused():
+    with pytest.raises(ValueError, match=r"success\[0\]\[0\] must be exact, got 0.5\d*\*X"):
+        ExactMDP.of([[[0]]], [[0.5 * X]], [1])
+
+
+@pytest.mark.parametrize(
+    ("transition", "success", "initial", "message"),
+    [
+        ([[[0.5]]], [[0.75]], [1], r"success\[0, 0\] and transition\[0, 0\] .* at most 1"),
+        ([[[-1]]], [[1]], [1], r"success\[0, 0\] and transition\[0, 0\]"),
+        ([[[0]]], [[1]], [0.5], r"initial must be probabilities that sum to 1, got \[1/2\]"),
+    ],
+)
+def test_rationals_that_are_no_probabilities_are_refused(transition, success, initial, message):
+    with pytest.raises(ValueError, match=message):
+        ExactMDP.of(transition, success, initial)
+
+
+@pytest.mark.parametrize("road", [exact_evaluate, lambda *case: list(trajectories(*case))])
+def test_a_policy_that_is_no_policy_is_refused(road):
+    mdp = ExactMDP.of([[[0]]], [[1]], [1])
+    with pytest.raises(ValueError, match=r"policy\[0\] must be probabilities that sum to 1"):
+        road(mdp, [[0.3]])
+
+
 @pytest.mark.parametrize(
     ("transition", "success", "initial"),
-    [([[[0], [0]]], [[1]], [1]), ([[[0, 0]]], [[1]], [1]), ([[[0]]], [[1]], [1, 0]), ([], [], [])],
+    [
+        ([[[0], [0]]], [[1]], [1]),
+        ([[[0, 0]]], [[1]], [1]),
+        ([[[0]]], [[1]], [1, 0]),
+        ([], [], []),
+        ([[[0], [0]]] * 2, [[1, 0], [1]], [1, 0]),
+    ],
 )
 def test_wrong_shapes_are_refused(transition, success, initial):
     with pytest.raises(ValueError, match=r"must have shapes \(S, A, S\), \(S, A\), \(S,\)"):
@@ -155,6 +195,22 @@ def test_a_policy_of_another_shape_is_refused():
 def test_an_episode_that_may_never_end_is_refused():
     with pytest.raises(ValueError, match="an episode may never end"):
         exact_evaluate(ExactMDP.of([[[1], [0]]], [[0, 1]], [1]), [[1, 0]])
+
+
+def test_states_that_lead_round_in_a_circle_are_refused_too():
+    circle = ExactMDP.of([[[0, 1], [0, 0]], [[1, 0], [0, 0]]], [[0, 1], [0, 1]], [1, 0])
+    with pytest.raises(ValueError, match="an episode may never end"):
+        exact_evaluate(circle, [[1, 0], [1, 0]])
+
+
+def test_without_an_end_the_equations_have_more_than_one_solution():
+    """Wait for ever: V = V holds for every number, and 0 is the truth."""
+    wait = SuccessMDP.from_dense([[[1.0], [0.0]]], [[0.0, 1.0]], [1.0])
+    P, r = wait.transition[[0]].toarray(), wait.success[0, 0]
+    for V in (0.0, 0.5, 1.0):
+        assert r + P @ [V] == V
+    with pytest.raises(ValueError, match="never ends"):
+        evaluate(wait, [[1.0, 0.0]])
 
 
 def test_episodes_that_come_back_cannot_be_listed():
