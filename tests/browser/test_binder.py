@@ -115,6 +115,8 @@ def test_a_chapter_opens_as_a_notebook(notebook: Page) -> None:
 
 
 def test_its_cells_run(notebook: Page) -> None:
+    idle = notebook.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']")
+    idle.wait_for(timeout=60_000)  # what is asked of a kernel that still starts may be lost
     cells = notebook.locator(".jp-NotebookPanel .jp-CodeCell")
     for number in 1, 2, 3:
         cell = cells.nth(number - 1)
