@@ -178,7 +178,7 @@ def test_a_policy_that_is_no_policy_is_refused(road):
         ([[[0, 0]]], [[1]], [1]),
         ([[[0]]], [[1]], [1, 0]),
         ([], [], []),
-        ([[[0], [0]]] * 2, [[1, 0], [1]], [1, 0]),
+        ([[[0, 0]] * 2] * 2, [[1, 0], [1]], [1, 0]),
     ],
 )
 def test_wrong_shapes_are_refused(transition, success, initial):
