@@ -38,7 +38,9 @@ COLOURS = re.compile(r"\x1b\[[\d;]*m")
 def cache_folder(root: Path) -> Path:
     """Return the folder of the cache that belongs to the present package and lock file."""
     key = hashlib.sha256(platform.python_version().encode())
-    for path in [*sorted(root.glob("sc_utils/**/*.py")), root / "uv.lock"]:
+    package = [path for path in sorted(root.glob("sc_utils/**/*")) if path.is_file()]
+    written = [path for path in package if "__pycache__" not in path.parts]
+    for path in [*written, root / "uv.lock"]:
         key.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
     return root / "_build" / ".jupyter_cache" / key.hexdigest()[:16]
 

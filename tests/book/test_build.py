@@ -348,6 +348,19 @@ def test_an_edit_of_the_lock_file_runs_the_chapter_again(tree: Tree) -> None:
     assert cache_folder(tree.root) != before
 
 
+@pytest.mark.parametrize("name", ["handle.js", "room.py"])
+def test_an_edit_of_any_file_of_the_package_makes_another_cache(tmp_path: Path, name: str) -> None:
+    """A module of JavaScript is inlined in a cell's output, so it counts like one of Python."""
+    (tmp_path / "sc_utils" / "__pycache__").mkdir(parents=True)
+    (tmp_path / "uv.lock").touch()
+    (tmp_path / "sc_utils" / name).write_text("1")
+    before = cache_folder(tmp_path)
+    (tmp_path / "sc_utils" / "__pycache__" / "room.pyc").write_text("2")
+    assert cache_folder(tmp_path) == before
+    (tmp_path / "sc_utils" / name).write_text("2")
+    assert cache_folder(tmp_path) != before
+
+
 def test_an_edit_of_the_text_does_not_run_the_cells_again(tree: Tree) -> None:
     tree.chapter.write_text(CHAPTER.replace("Because", "Since then") + "\n$$z^{99}$$\n")
     output = tree.root / "elsewhere"
