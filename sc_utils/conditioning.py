@@ -28,9 +28,11 @@ __all__ = [
     "chi_squared",
     "condition_on_failure",
     "condition_on_success",
+    "kl_divergence",
     "relative_improvement",
     "success_ratio",
     "successful_visits",
+    "total_variation",
 ]
 
 
@@ -200,11 +202,73 @@ def chi_squared(new: ArrayLike, old: ArrayLike) -> Array:
     -----
     Russo (2026), Definition 4.2 (Pearson's divergence).
     """
-    pi, pi_0 = as_policy(new, "new"), as_policy(old, "old")
-    if pi.shape != pi_0.shape:
-        raise ValueError(f"new and old must have the same shape, got {pi.shape} and {pi_0.shape}")
+    pi, pi_0 = _as_pair(new, old, "old")
     outside = np.where(pi > 0, np.inf, 0.0)
     return np.asarray(np.divide((pi - pi_0) ** 2, pi_0, out=outside, where=pi_0 > 0).sum(axis=-1))
+
+
+def kl_divergence(new: ArrayLike, old: ArrayLike) -> Array:
+    r"""Return :math:`\mathrm{KL}(\pi \| \pi_0)(s) = \sum_a \pi(a|s) \log(\pi(a|s)/\pi_0(a|s))`.
+
+    With the arguments exchanged it is the reverse divergence, the one of TRPO.
+
+    Parameters
+    ----------
+    new
+        The policy pi, shape (S, A) or (A,).
+    old
+        The policy pi_0 it is measured from, same shape.
+
+    Returns
+    -------
+    Array
+        Shape (S,), or a scalar; in nats. ``inf`` where `new` plays an action that `old` never
+        plays.
+
+    Raises
+    ------
+    ValueError
+        If one is not a policy, or the shapes differ.
+
+    Examples
+    --------
+    >>> float(kl_divergence([1.0, 0.0], [0.5, 0.5]))  # log 2
+    0.6931471805599453
+    >>> float(kl_divergence([0.5, 0.5], [1.0, 0.0]))
+    inf
+    """
+    pi, pi_0 = _as_pair(new, old, "old")
+    outside = np.where(pi > 0, np.inf, 1.0)
+    ratio = np.divide(pi, pi_0, out=outside, where=(pi > 0) & (pi_0 > 0))
+    terms = pi * np.log(ratio) - pi + pi_0  # none is negative, and their sum is the same
+    return np.asarray(terms.sum(axis=-1))
+
+
+def total_variation(new: ArrayLike, old: ArrayLike) -> Array:
+    r"""Return :math:`\operatorname{TV}(\pi, \pi_0)(s) = \frac12 \sum_a |\pi(a|s) - \pi_0(a|s)|`.
+
+    Parameters
+    ----------
+    new, old
+        Two policies, shape (S, A) or (A,).
+
+    Returns
+    -------
+    Array
+        Shape (S,), or a scalar; in [0, 1]: the probability that has to be moved.
+
+    Raises
+    ------
+    ValueError
+        If one is not a policy, or the shapes differ.
+
+    Examples
+    --------
+    >>> float(total_variation([0.25, 0.75], [0.5, 0.5]))
+    0.25
+    """
+    pi, pi_0 = _as_pair(new, old, "old")
+    return np.asarray(np.abs(pi - pi_0).sum(axis=-1) / 2)
 
 
 def relative_improvement(new: ArrayLike, policy: ArrayLike, Q: ArrayLike) -> Array:
@@ -241,11 +305,7 @@ def relative_improvement(new: ArrayLike, policy: ArrayLike, Q: ArrayLike) -> Arr
     -----
     Russo (2026), the left side of Proposition 4.4.
     """
-    pi, pi_0 = as_policy(new, "new"), as_policy(policy)
-    if pi.shape != pi_0.shape:
-        raise ValueError(
-            f"new and policy must have the same shape, got {pi.shape} and {pi_0.shape}"
-        )
+    pi, pi_0 = _as_pair(new, policy, "policy")
     ratio = success_ratio(pi_0, Q)
     q = as_action_values(Q, pi_0.shape)
     from_nothing = ((pi_0 * q).sum(axis=-1) == 0) & ((pi * q).sum(axis=-1) > 0)
@@ -276,6 +336,16 @@ def successful_visits(evaluation: Evaluation) -> Array:
     """
     refuse_no_success(evaluation)
     return evaluation.visits * evaluation.V / evaluation.success_rate
+
+
+def _as_pair(new: ArrayLike, old: ArrayLike, name: str) -> tuple[Array, Array]:
+    """Return two policies of one shape; `name` is what the messages call the second."""
+    pi, pi_0 = as_policy(new, "new"), as_policy(old, name)
+    if pi.shape != pi_0.shape:
+        raise ValueError(
+            f"new and {name} must have the same shape, got {pi.shape} and {pi_0.shape}"
+        )
+    return pi, pi_0
 
 
 def refuse_no_success(evaluation: Evaluation) -> None:

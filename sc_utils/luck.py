@@ -2,7 +2,8 @@
 
 Given success, an episode is again a Markov decision process: a tilted start, the
 success-conditioned policy, and tilted dynamics. The policy is the only one of the three that
-imitation can keep.
+imitation can keep. How much that is worth has two measures, in nats and in variance of the outcome,
+and each bounds what one step improves.
 """
 
 from dataclasses import dataclass
@@ -10,10 +11,27 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array
 
-from sc_utils.conditioning import condition_on_success, refuse_no_success, successful_visits
+from sc_utils.conditioning import (
+    action_influence,
+    condition_on_success,
+    kl_divergence,
+    refuse_no_success,
+    successful_visits,
+)
 from sc_utils.mdp import Evaluation, SuccessMDP
+from sc_utils.probabilities import Array
 
-__all__ = ["LuckDecomposition", "doob_transform", "luck_decomposition"]
+__all__ = [
+    "ImprovementBounds",
+    "InfluenceBudget",
+    "LuckDecomposition",
+    "OutcomeVariance",
+    "doob_transform",
+    "improvement_bounds",
+    "influence_budget",
+    "luck_decomposition",
+    "outcome_variance",
+]
 
 CERTAIN = 1e-12
 """Nats of surprise that rounding may leave of a success that is certain."""
@@ -46,6 +64,73 @@ class LuckDecomposition:
     def skill_share(self) -> float:
         """The part of the total that actions explain, in [0, 1]; 1 where success is certain."""
         return self.skill / self.total if self.total > CERTAIN else 1.0
+
+
+@dataclass(frozen=True)
+class OutcomeVariance:
+    """The three parts of success_rate (1 - success_rate); see `outcome_variance`.
+
+    Attributes
+    ----------
+    start
+        Variance that the start state explains.
+    actions
+        Variance that the choices of actions explain.
+    transition
+        Variance that the transitions and the final exits explain.
+    """
+
+    start: float
+    actions: float
+    transition: float
+
+    @property
+    def total(self) -> float:
+        """The sum of the three, the variance of the outcome."""
+        return self.start + self.actions + self.transition
+
+    @property
+    def action_share(self) -> float:
+        """The part of the total that actions explain, in [0, 1]; 1 where nothing varies."""
+        return self.actions / self.total if self.total > CERTAIN else 1.0
+
+
+@dataclass(frozen=True)
+class InfluenceBudget:
+    """How much influence successful episodes meet, and how much there can be.
+
+    Attributes
+    ----------
+    used
+        Influence along a successful episode, weighted by V: the sum of d_+ V I.
+    limit
+        Its upper bound, 1 - success_rate, met when there is no luck.
+    """
+
+    used: float
+    limit: float
+
+
+@dataclass(frozen=True)
+class ImprovementBounds:
+    """What is known of the success rate after one step, before it is taken.
+
+    Attributes
+    ----------
+    first_order
+        success_rate (1 + Gamma): a prediction, and no bound in either direction.
+    one_step
+        Lower bound that counts the first decision of an episode: the start's mean of V (1 + I).
+    influence
+        Lower bound that counts the influence of all decisions.
+    whole_episode
+        Lower bound success_rate exp(skill), the sharpest of those that count all decisions.
+    """
+
+    first_order: float
+    one_step: float
+    influence: float
+    whole_episode: float
 
 
 def doob_transform(mdp: SuccessMDP, evaluation: Evaluation) -> SuccessMDP:
@@ -149,6 +234,134 @@ def luck_decomposition(mdp: SuccessMDP, evaluation: Evaluation) -> LuckDecomposi
     moves = rate.ravel()[row] * mdp.transition.data * V[next_state]
     transition = exits + moves @ (log_h[next_state] - log_Q.ravel()[row])
     return LuckDecomposition(*(max(float(part), 0.0) for part in (start, skill, transition)))
+
+
+def outcome_variance(mdp: SuccessMDP, evaluation: Evaluation) -> OutcomeVariance:
+    r"""Split the variance of the outcome into what the start, the actions and the dice explain.
+
+    .. math::
+
+       \rho_0 (1 - \rho_0) = \operatorname{Var}_\mu V_0
+       + \sum_s d_0(s) \operatorname{Var}_{\pi_0} Q_0(s, A)
+       + \sum_{s, a} d_0(s)\, \pi_0(a|s) \operatorname{Var}\big( h(S') \,|\, s, a \big),
+
+    with h = V_0 on states, 1 on success and 0 on failure.
+
+    Parameters
+    ----------
+    mdp
+        With S states and A actions.
+    evaluation
+        Of the behaviour policy in `mdp`.
+
+    Returns
+    -------
+    OutcomeVariance
+        Squared probabilities; each part is at least 0.
+
+    Raises
+    ------
+    ValueError
+        If the evaluation has other shapes than the MDP, or its policy never succeeds.
+
+    Notes
+    -----
+    The martingale E[R | first t steps] has orthogonal increments. It goes beyond Russo (2026).
+    """
+    _refuse_another(mdp, evaluation)
+    pi_0, V, Q = evaluation.policy, evaluation.V, evaluation.Q
+    start = mdp.initial @ (V - evaluation.success_rate) ** 2
+    actions = evaluation.visits @ (pi_0 * (Q - V[:, np.newaxis]) ** 2).sum(axis=1)
+
+    row = np.repeat(np.arange(Q.size), np.diff(mdp.transition.indptr))
+    moves = mdp.transition.data * (V[mdp.transition.indices] - Q.ravel()[row]) ** 2
+    exits = mdp.success * (1 - Q) ** 2 + mdp.failure * Q**2
+    dice = np.bincount(row, moves, minlength=Q.size).reshape(Q.shape) + exits
+    transition = evaluation.visits @ (pi_0 * dice).sum(axis=1)
+    return OutcomeVariance(float(start), float(actions), float(transition))
+
+
+def influence_budget(evaluation: Evaluation) -> InfluenceBudget:
+    r"""Return :math:`\sum_s d_+(s)\, V_0(s)\, I(s)` and its upper bound :math:`1 - \rho_0`.
+
+    Parameters
+    ----------
+    evaluation
+        Of the behaviour policy.
+
+    Returns
+    -------
+    InfluenceBudget
+        Dimensionless.
+
+    Raises
+    ------
+    ValueError
+        If the policy never succeeds.
+
+    Notes
+    -----
+    Times rho_0, these are the parts of `outcome_variance` that actions explain, and all of it.
+    """
+    met = successful_visits(evaluation) * evaluation.V
+    used = met @ action_influence(evaluation.policy, evaluation.Q)
+    return InfluenceBudget(used=float(used), limit=1 - evaluation.success_rate)
+
+
+def improvement_bounds(mdp: SuccessMDP, evaluation: Evaluation) -> ImprovementBounds:
+    r"""Return what the behaviour alone says about :math:`\rho_+`, the success rate of its imitator.
+
+    The lower bounds are
+
+    .. math::
+
+       \sum_s \mu(s)\, V_0(s)\, (1 + I(s)), \qquad
+       \rho_0 \exp \sum_s d_+(s)\, \kappa\Big(\frac{1}{V_0(s)}\Big)\, I(s), \qquad
+       \rho_0 \exp \sum_s d_+(s) \operatorname{KL}(\pi_+ \| \pi_0)(s),
+
+    with :math:`\kappa(x) = (x \log x - x + 1) / (x - 1)^2`; the last two are in this order.
+
+    Parameters
+    ----------
+    mdp
+        With S states and A actions; only its start is used.
+    evaluation
+        Of the behaviour policy in `mdp`.
+
+    Returns
+    -------
+    ImprovementBounds
+        Success rates, in [0, 1] but for `first_order`.
+
+    Raises
+    ------
+    ValueError
+        If the evaluation has other shapes than the MDP, or its policy never succeeds.
+
+    Notes
+    -----
+    Russo (2026), Corollary 4.5, is `one_step`; `whole_episode` is the bound of expectation
+    maximisation of Dayan and Hinton (1997); `influence` goes beyond both.
+    """
+    _refuse_another(mdp, evaluation)
+    pi_0, V, rho_0 = evaluation.policy, evaluation.V, evaluation.success_rate
+    d_plus, influence = successful_visits(evaluation), action_influence(pi_0, evaluation.Q)
+    seen = d_plus > 0
+    pi_plus = condition_on_success(pi_0, evaluation.Q)
+    skill = d_plus[seen] @ kl_divergence(pi_plus[seen], pi_0[seen])
+    return ImprovementBounds(
+        first_order=float(rho_0 * (1 + d_plus @ influence)),
+        one_step=float(mdp.initial @ (V * (1 + influence))),
+        influence=float(rho_0 * np.exp((d_plus * influence)[seen] @ _kappa(1 / V[seen]))),
+        whole_episode=float(rho_0 * np.exp(skill)),
+    )
+
+
+def _kappa(x: Array) -> Array:
+    r"""Return :math:`(x \log x - x + 1) / (x - 1)^2` for x >= 1; 1/2 at 1, and falling."""
+    t = np.maximum(x - 1, 0)
+    series = 1 / 2 - t / 6 + t**2 / 12  # where the quotient has no digits left
+    return np.asarray(np.divide(x * np.log1p(t) - t, t**2, out=series, where=t > 1e-4))
 
 
 def _refuse_another(mdp: SuccessMDP, evaluation: Evaluation) -> None:

@@ -22,8 +22,9 @@ ROOMS: dict[str, set[str]] = {
     "logs": set(),
     "mdp": {"absorption", "probabilities"},
     "environments": {"mdp", "probabilities"},
-    "luck": {"conditioning", "mdp"},
+    "luck": {"conditioning", "mdp", "probabilities"},
     "sampling": {"absorption", "logs", "mdp", "probabilities"},
+    "trust_region": {"conditioning", "probabilities"},
 }
 # What a room must do without, so that what it says holds for more than it was written for.
 FOREIGN = {

@@ -8,7 +8,14 @@ from sympy import Rational
 
 from sc_utils.conditioning import condition_on_success, successful_visits
 from sc_utils.environments import from_gymnasium, positive_ending
-from sc_utils.luck import LuckDecomposition, doob_transform, luck_decomposition
+from sc_utils.luck import (
+    LuckDecomposition,
+    doob_transform,
+    improvement_bounds,
+    influence_budget,
+    luck_decomposition,
+    outcome_variance,
+)
 from sc_utils.mdp import SuccessMDP, evaluate
 from sc_utils.symbolic import ExactMDP, exact_evaluate, trajectories
 from tests.strategies import acyclic_exact_mdps, mdps_with_policies
@@ -84,6 +91,28 @@ def test_without_luck_everything_is_skill_and_one_step_is_perfect(case):
     assert parts.transition == pytest.approx(0, abs=1e-12)
     after = evaluate(floats, condition_on_success(pi, e.Q))
     assert after.success_rate == pytest.approx(1, abs=1e-12)
+
+
+@given(mdps_with_policies())
+def test_variances_sum_to_that_of_the_outcome(case):
+    mdp, policy = case
+    e = evaluate(mdp, policy)
+    parts, budget = outcome_variance(mdp, e), influence_budget(e)
+    assert min(parts.start, parts.actions, parts.transition) >= 0
+    assert parts.total == pytest.approx(e.success_rate * (1 - e.success_rate), abs=1e-12)
+    assert budget.used * e.success_rate == pytest.approx(parts.actions, abs=1e-12)
+    assert budget.used <= budget.limit + 1e-12
+
+
+@given(mdps_with_policies())
+def test_improvement_keeps_to_its_bounds(case):
+    mdp, policy = case
+    e = evaluate(mdp, policy)
+    bounds = improvement_bounds(mdp, e)
+    after = evaluate(mdp, condition_on_success(policy, e.Q)).success_rate
+    assert e.success_rate <= bounds.one_step + 1e-12
+    assert bounds.influence <= bounds.whole_episode + 1e-12
+    assert max(bounds.one_step, bounds.whole_episode) <= after + 1e-12
 
 
 # Oracles: every episode, in exact rationals
