@@ -560,14 +560,16 @@ def _dropouts(pi_0: Array, w: Array) -> Array:
 def _remaining(pi_0: Array, w: Array, left: NDArray[np.bool_]) -> tuple[Array, Array, Array]:
     """Return the mass of the actions that are left, the mass that is lost, and w minus its mean.
 
-    The mean is over the actions that are left, and taken from the best of them: where they do not
-    differ, the differences are 0 without rounding.
+    The mean is over the actions that are left, and taken from the likeliest of them: so rounding
+    stays small against the policy, however rare the best action, and actions that do not differ
+    have differences of 0.
     """
     kept = np.where(left, pi_0, 0.0)
     mass, lost = kept.sum(axis=-1), (pi_0 - kept).sum(axis=-1)
-    below_best = w - np.where(kept > 0, w, 0.0).max(axis=-1, keepdims=True)
-    mean = (kept * below_best).sum(axis=-1) / mass
-    return mass, lost, below_best - mean[..., np.newaxis]
+    likeliest = kept.argmax(axis=-1)[..., np.newaxis]
+    above = w - np.take_along_axis(w, likeliest, axis=-1)
+    mean = (kept * above).sum(axis=-1) / mass
+    return mass, lost, above - mean[..., np.newaxis]
 
 
 def _as_rival(evaluation: Evaluation, new: ArrayLike) -> Array:

@@ -87,6 +87,17 @@ def test_until_the_longest_step_the_path_is_straight(case):
     assert (line > -1e-9).all()
 
 
+@given(
+    st.lists(st.tuples(st.floats(-60, 0), st.floats(-9, 0)), min_size=2, max_size=6),
+    st.floats(-3, 18),
+)
+def test_path_stays_a_policy_when_the_best_actions_are_rare(exponents, step):
+    weights, Q = 10.0 ** np.array(exponents).T
+    path = success_step(weights / weights.sum(), Q, 10**step)
+    assert (path >= 0).all()
+    assert path.sum() == pytest.approx(1, abs=1e-12)
+
+
 # By hand
 
 
