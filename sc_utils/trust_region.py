@@ -539,7 +539,7 @@ def _reach(
 
 
 def _ratio(pi_0: Array, Q: ArrayLike) -> Array:
-    """Return w = Q / V, with the best of the actions played made equal where rounding parts them."""
+    """Return w = Q / V; where rounding alone parts the best of the actions played, they are one."""
     w = success_ratio(pi_0, Q)
     best = np.where(pi_0 > 0, w, 0.0).max(axis=-1, keepdims=True)
     return np.where(np.abs(w - best) <= TIE * best, best, w)
