@@ -4,6 +4,13 @@ Probabilities are ratios of small integers, so a failing example is short to rea
 exact rationals. There are never as many states as actions: a transposed array cannot hide.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
+
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -11,7 +18,7 @@ from numpy.typing import NDArray
 from sympy import Rational
 
 from sc_utils.mdp import SuccessMDP
-from sc_utils.symbolic import ExactMDP
+from sc_utils.symbolic import ExactMDP, Trajectory
 
 Array = NDArray[np.float64]
 
@@ -107,3 +114,62 @@ def acyclic_exact_mdps(
     start = [1, *(0 if fixed_start else draw(st.integers(0, 3)) for _ in range(n_states - 1))]
     initial = [Rational(x, sum(start)) for x in start]
     return ExactMDP.of(transition, success, initial), policy
+
+
+def as_floats(mdp: ExactMDP) -> SuccessMDP:
+    """Round an exact process."""
+    table, success, initial = (
+        np.array(x, dtype=float) for x in (mdp.transition, mdp.success, mdp.initial)
+    )
+    return SuccessMDP.from_dense(table, success, initial)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """An acyclic process and a policy in `Fraction`: its episodes one by one, without SymPy."""
+
+    exits: list[list[tuple[Fraction, Fraction]]]  # (S, A): success, failure
+    moves: list[list[list[Fraction]]]  # (S, A, S)
+    initial: list[Fraction]
+    policy: list[list[Fraction]]
+
+    @classmethod
+    def of(cls, mdp: ExactMDP, policy: Any) -> Listed:
+        """Turn every rational of SymPy into a `Fraction`."""
+        moves = [[[_fraction(p) for p in row] for row in rows] for rows in mdp.transition]
+        wins = [[_fraction(r) for r in row] for row in mdp.success]
+        exits = [
+            [(r, 1 - r - sum(p)) for r, p in zip(rs, ps, strict=True)]
+            for rs, ps in zip(wins, moves, strict=True)
+        ]
+        choices = [[_fraction(x) for x in row] for row in policy]
+        return cls(exits, moves, [_fraction(x) for x in mdp.initial], choices)
+
+    def switch(self, s: int, choice: Mapping[int, Fraction]) -> Listed:
+        """Return the same process with another choice in one state."""
+        row = [choice.get(a, Fraction(0)) for a in range(len(self.policy[s]))]
+        return replace(self, policy=[*self.policy[:s], row, *self.policy[s + 1 :]])
+
+    def episodes(self, start: int | None = None) -> Iterator[Trajectory]:
+        """Yield every episode of positive probability, from a given start or from a random one."""
+        starts = self.initial if start is None else [Fraction(start == s) for s in self.states]
+        waiting = [(s, (), p) for s, p in enumerate(starts) if p]
+        while waiting:
+            s, path, p = waiting.pop()
+            for a, choice in enumerate(self.policy[s]):
+                taken, now = (*path, (s, a)), p * choice
+                for exit_, success in zip(self.exits[s][a], (True, False), strict=True):
+                    if now * exit_:
+                        yield Trajectory(taken, now * exit_, success)
+                waiting += [
+                    (t, taken, now * move) for t, move in enumerate(self.moves[s][a]) if now * move
+                ]
+
+    @property
+    def states(self) -> range:
+        """All states."""
+        return range(len(self.policy))
+
+
+def _fraction(x: Rational) -> Fraction:
+    return Fraction(int(x.p), int(x.q))

@@ -5,22 +5,25 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import sympy as sp
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
+from scipy.stats import chi2_contingency
 
 from sc_utils.conditioning import (
     action_influence,
     chi_squared,
     condition_on_failure,
     condition_on_success,
+    kl_divergence,
     relative_improvement,
     success_ratio,
     successful_visits,
 )
 from sc_utils.mdp import SuccessMDP, evaluate
 from sc_utils.symbolic import ActionDraw, exact_evaluate, trajectories
-from tests.strategies import acyclic_exact_mdps, mdps_with_policies
+from sc_utils.trust_region import policy_movement, surrogate_gain, trust_region_radius
+from tests.strategies import Listed, acyclic_exact_mdps, as_floats, mdps_with_policies, policies_of
 
 POLICY = np.array([[0.30, 0.25, 0.20, 0.15, 0.10], [0.2, 0.2, 0.2, 0.2, 0.2]])
 Q = np.array([[0.05, 0.10, 0.20, 0.40, 0.60], [0.9, 0.0, 0.9, 0.0, 0.9]])
@@ -48,6 +51,46 @@ def test_three_numbers_agree_at_every_state(case):
     np.testing.assert_allclose(chi_squared(pi_plus, policy), influence, rtol=1e-9, atol=1e-14)
     improvement = relative_improvement(pi_plus, policy, q)
     np.testing.assert_allclose(improvement, influence, rtol=1e-9, atol=1e-14)
+
+
+@given(mdps_with_policies(full_support=False))
+def test_three_numbers_agree_summed_over_the_visits_of_successes(case):
+    mdp, policy = case
+    e = evaluate(mdp, policy)
+    assume(e.success_rate > 0)
+    pi_plus, radius = condition_on_success(policy, e.Q), trust_region_radius(e)
+    gain = surrogate_gain(e, pi_plus) / e.success_rate
+    assert gain == pytest.approx(radius, rel=1e-9, abs=1e-13)
+    assert policy_movement(e, pi_plus) == pytest.approx(radius, rel=1e-9, abs=1e-13)
+
+
+@given(mdps_with_policies())
+def test_first_order_gain_is_the_slope_of_the_success_rate(case):
+    """By evaluating two policies next to the behaviour, to the left and to the right."""
+    mdp, policy = case
+    e = evaluate(mdp, policy)
+    pi_plus, h = condition_on_success(policy, e.Q), 1e-5
+    near = [evaluate(mdp, policy + x * (pi_plus - policy)).success_rate for x in (h, -h)]
+    slope = (near[0] - near[1]) / (2 * h)
+    assert slope / e.success_rate == pytest.approx(trust_region_radius(e), rel=1e-5, abs=1e-8)
+
+
+@given(st.data())
+def test_gain_of_any_policy_is_bounded_by_its_movement_and_the_influence(data):
+    mdp, policy = data.draw(mdps_with_policies())
+    new, q = data.draw(policies_of(mdp, full_support=False)), evaluate(mdp, policy).Q
+    influence = action_influence(policy, q)
+    gain, bound = relative_improvement(new, policy, q), chi_squared(new, policy) * influence
+    assert (gain**2 <= bound + 1e-12).all()
+    pi_plus = condition_on_success(policy, q)
+    for eta in (-0.1, 0.4, 1.0):  # on the path the bound is attained
+        path = policy + eta * (pi_plus - policy)
+        if (path >= 0).all():
+            gain = relative_improvement(path, policy, q)
+            np.testing.assert_allclose(gain, eta * influence, rtol=1e-9, atol=1e-13)
+            np.testing.assert_allclose(
+                chi_squared(path, policy) * influence, gain**2, rtol=1e-9, atol=1e-13
+            )
 
 
 @given(mdps_with_policies(full_support=False))
@@ -160,6 +203,31 @@ def test_three_numbers_for_any_number_of_actions():
     assert sp.expand(movement - draw.expect((w - 1) ** 3)) != 0
 
 
+def test_ratio_on_successes_is_the_gain_for_any_number_of_actions():
+    X, W, V = sp.symbols("X W V", positive=True)  # pi / pi_0, Q, and the means 1 and V
+    draw = ActionDraw({X: 1, W: V})
+    on_successes = draw.expect(W / V * (X - 1))
+    assert sp.expand(on_successes - (draw.expect(X * W) - V) / V) == 0
+    assert sp.expand(draw.expect(X - 1) - (draw.expect(X * W) - V) / V) != 0
+
+
+def test_gap_of_the_inequality_is_what_lies_off_the_path():
+    X, W, V = sp.symbols("X W V", positive=True)
+    draw = ActionDraw({X: 1, W: V})
+    gain, moved = draw.expect(X * W) / V - 1, draw.expect((X - 1) ** 2)
+    influence = draw.expect(W**2) / V**2 - 1
+    off = draw.expect((X - 1 - gain / influence * (W / V - 1)) ** 2)
+    assert sp.simplify(moved * influence - gain**2 - influence * off) == 0
+
+
+def test_pearson_statistic_per_play_for_any_number_of_actions():
+    X, V = sp.symbols("X V", positive=True)
+    draw = ActionDraw({X: V})
+    variance = draw.expect((X - V) ** 2)
+    pearson = variance / V + variance / (1 - V)  # of the wins and of the losses
+    assert sp.simplify(pearson - variance / V**2 * V / (1 - V)) == 0
+
+
 # Oracles
 
 
@@ -174,6 +242,100 @@ def test_three_numbers_are_equal_in_exact_rationals(case):
     assert improvement == movement == influence
     ours = action_influence(np.array(pi, dtype=float), np.array(q, dtype=float))
     assert float(ours) == pytest.approx(float(influence), rel=1e-12, abs=1e-15)
+
+
+@settings(max_examples=120)
+@given(acyclic_exact_mdps())
+def test_identity_at_every_state_as_equal_fractions_from_listed_episodes(case):
+    """No formula: shares of probability among listed episodes, as `Fraction`, nothing rounded."""
+    mdp, policy = case
+    listed = Listed.of(mdp, policy)
+    floats, pi_0 = as_floats(mdp), np.array(policy, dtype=float)
+    e = evaluate(floats, pi_0)
+    pi_plus = condition_on_success(pi_0, e.Q)
+    for s in range(len(policy)):
+        paths = list(listed.episodes(start=s))  # their first decision is taken in s
+        plays, wins = {}, {}
+        for path in paths:
+            a = path.decisions[0][1]
+            plays[a] = plays.get(a, 0) + path.probability
+            wins[a] = wins.get(a, 0) + path.probability * path.success
+        rate = sum(wins.values())
+        shares = {a: won / rate for a, won in wins.items()}
+        movement = sum((shares[a] - p) ** 2 / p for a, p in plays.items())
+        influence = sum(p * (wins[a] / p - rate) ** 2 for a, p in plays.items()) / rate**2
+        switched = listed.switch(s, shares)
+        better = sum(path.probability for path in switched.episodes(start=s) if path.success)
+        assert type(movement) is type(influence) is type(better) is Fraction
+        assert (better - rate) / rate == movement == influence
+        ours = [chi_squared(pi_plus, pi_0)[s], relative_improvement(pi_plus, pi_0, e.Q)[s]]
+        np.testing.assert_allclose(ours, float(influence), rtol=1e-12, atol=1e-15)
+
+
+@settings(max_examples=100)
+@given(acyclic_exact_mdps())
+def test_summed_identity_as_equal_fractions_from_listed_episodes(case):
+    """The first-order gain, by switching one state at a time to the imitator and listing again."""
+    mdp, policy = case
+    listed = Listed.of(mdp, policy)
+    paths = list(listed.episodes())
+    rate = sum(path.probability for path in paths if path.success)
+    gain = movement = influence = Fraction(0)
+    for s in range(len(policy)):
+        plays, wins = {}, {}
+        for path in paths:
+            for state, a in path.decisions:
+                if state == s:
+                    plays[a] = plays.get(a, 0) + path.probability
+                    wins[a] = wins.get(a, 0) + path.probability * path.success
+        if not plays:
+            continue
+        visits, won = sum(plays.values()), sum(wins.values())
+        shares = {a: x / won for a, x in wins.items()}
+        switched = listed.switch(s, shares).episodes()
+        gain += sum(path.probability for path in switched if path.success) - rate
+        for a, p in plays.items():
+            movement += won / rate * (shares[a] - p / visits) ** 2 / (p / visits)
+            influence += won / rate * p / visits * (wins[a] / p * visits / won - 1) ** 2
+    assert gain / rate == movement == influence
+    e = evaluate(as_floats(mdp), np.array(policy, dtype=float))
+    pi_plus = condition_on_success(e.policy, e.Q)
+    assert surrogate_gain(e, pi_plus) == pytest.approx(float(gain), rel=1e-11, abs=1e-14)
+    assert policy_movement(e, pi_plus) == pytest.approx(float(movement), rel=1e-11, abs=1e-14)
+    assert trust_region_radius(e) == pytest.approx(float(influence), rel=1e-11, abs=1e-14)
+
+
+@given(st.data())
+def test_mean_ratio_on_listed_successes_is_the_first_order_gain_of_any_policy(data):
+    mdp, policy = data.draw(acyclic_exact_mdps())
+    e = evaluate(as_floats(mdp), np.array(policy, dtype=float))
+    new = data.draw(policies_of(as_floats(mdp), full_support=False))
+    read = rate = 0.0
+    for path in trajectories(mdp, policy):
+        if path.success:
+            rate += float(path.probability)
+            ratios = [new[s, a] / e.policy[s, a] - 1 for s, a in path.decisions]
+            read += float(path.probability) * sum(ratios)
+    assert read / rate == pytest.approx(surrogate_gain(e, new) / e.success_rate, abs=1e-12)
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 40), st.integers(0, 40)).filter(any), min_size=2, max_size=6
+    ).filter(lambda rows: all(map(sum, zip(*rows, strict=True))))
+)
+def test_normalised_influence_of_a_table_is_pearsons_statistic_and_an_r_squared(rows):
+    """Against SciPy's contingency table, and least squares of the outcome on the action."""
+    table = np.array(rows)
+    n, plays = table.sum(), table.sum(axis=1)
+    pi, q = plays / n, table[:, 0] / plays
+    phi_squared = float(action_influence(pi, q)) * (pi @ q) / (1 - pi @ q)
+    statistic = chi2_contingency(table, correction=False).statistic
+    assert phi_squared == pytest.approx(statistic / n, rel=1e-9, abs=1e-13)
+    design = np.repeat(np.eye(len(rows)), plays, axis=0)
+    outcome = np.concatenate([np.repeat([1.0, 0.0], row) for row in rows])
+    residual = outcome - design @ np.linalg.lstsq(design, outcome, rcond=None)[0]
+    assert phi_squared == pytest.approx(1 - residual.var() / outcome.var(), abs=1e-10)
 
 
 @given(one_decision)
@@ -262,6 +424,34 @@ def test_hidden_context_makes_imitation_worse_than_the_behaviour():
     assert (q[:, 1] > q[:, 0]).all()
     assert value(blind) < value(behaviour) - 0.01
     assert value(condition_on_success(behaviour, q)) > value(behaviour)
+
+
+def test_of_another_policy_movement_tells_neither_size_nor_sign_of_the_gain():
+    coin, q = [0.5, 0.5], [0.2, 0.6]
+    pi_plus = condition_on_success(coin, q)
+    assert float(chi_squared(pi_plus[::-1], coin)) == pytest.approx(0.25)
+    assert float(relative_improvement(pi_plus[::-1], coin, q)) == pytest.approx(-0.25)
+    sideways = [0.5, 0.2, 0.3]  # three actions, two of them alike
+    assert float(chi_squared(sideways, [0.5, 0.25, 0.25])) == pytest.approx(0.02)
+    assert float(
+        relative_improvement(sideways, [0.5, 0.25, 0.25], [0.8, 0.2, 0.2])
+    ) == pytest.approx(0, abs=1e-15)
+
+
+def test_relative_entropy_is_not_influence():
+    assert float(action_influence([0.5, 0.5], [0, 0.7])) == pytest.approx(1)
+    kl = float(kl_divergence(condition_on_success([0.5, 0.5], [0, 0.7]), [0.5, 0.5]))
+    assert kl == pytest.approx(np.log(2), rel=1e-12)
+
+
+def test_mean_ratio_on_all_episodes_says_nothing():
+    """Only on successes is it the gain; on all of the behaviour's own actions it is always 0."""
+    pi, pi_0 = np.array([0.1, 0.9]), np.array([0.5, 0.5])
+    assert (pi_0 * (pi / pi_0 - 1)).sum() == pytest.approx(0)
+    q = np.array([0.2, 0.6])
+    on_successes = (condition_on_success(pi_0, q) * (pi / pi_0 - 1)).sum()
+    assert on_successes == pytest.approx(float(relative_improvement(pi, pi_0, q)), rel=1e-12)
+    assert on_successes == pytest.approx(0.4, rel=1e-12)
 
 
 def test_a_behaviour_with_a_clock_breaks_the_formula_of_one_policy_for_all_times():

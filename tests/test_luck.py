@@ -1,13 +1,17 @@
 """Conditioning a whole episode: the Doob transform, and skill against luck."""
 
+from fractions import Fraction
+
 import gymnasium
 import numpy as np
 import pytest
-from hypothesis import given
+import sympy as sp
+from gymnasium.envs.toy_text.frozen_lake import generate_random_map
+from hypothesis import given, settings
 from sympy import Rational
 
-from sc_utils.conditioning import condition_on_success, successful_visits
-from sc_utils.environments import from_gymnasium, positive_ending
+from sc_utils.conditioning import action_influence, condition_on_success, successful_visits
+from sc_utils.environments import blackjack, from_gymnasium, positive_ending, slippery_grid
 from sc_utils.luck import (
     LuckDecomposition,
     doob_transform,
@@ -17,8 +21,9 @@ from sc_utils.luck import (
     outcome_variance,
 )
 from sc_utils.mdp import SuccessMDP, evaluate
-from sc_utils.symbolic import ExactMDP, exact_evaluate, trajectories
-from tests.strategies import acyclic_exact_mdps, mdps_with_policies
+from sc_utils.sampling import sample_log
+from sc_utils.symbolic import ActionDraw, ExactMDP, exact_evaluate, trajectories
+from tests.strategies import Listed, acyclic_exact_mdps, as_floats, mdps_with_policies
 
 
 def exact_doob(mdp, exact, policy):
@@ -37,15 +42,6 @@ def exact_doob(mdp, exact, policy):
     mu = [mdp.initial[s] * V[s] / rate for s in states]
     pi = [[policy[s][a] * Q[s][a] / V[s] for a in actions] for s in states]
     return ExactMDP.of(P, r, mu), pi
-
-
-def as_floats(mdp):
-    def numbers(nested):
-        return np.array(nested, dtype=float)
-
-    return SuccessMDP.from_dense(
-        numbers(mdp.transition), numbers(mdp.success), numbers(mdp.initial)
-    )
 
 
 def law(mdp, policy, *, only_successes=False):
@@ -102,6 +98,161 @@ def test_variances_sum_to_that_of_the_outcome(case):
     assert parts.total == pytest.approx(e.success_rate * (1 - e.success_rate), abs=1e-12)
     assert budget.used * e.success_rate == pytest.approx(parts.actions, abs=1e-12)
     assert budget.used <= budget.limit + 1e-12
+
+
+@settings(max_examples=100)
+@given(acyclic_exact_mdps())
+def test_every_listed_success_climbs_from_the_base_rate_to_one(case):
+    """In `Fraction`: who climbs, on average over the successes; and the squares over all."""
+    mdp, policy = case
+    listed = Listed.of(mdp, policy)
+    V = [
+        sum(path.probability for path in listed.episodes(start=s) if path.success)
+        for s in listed.states
+    ]
+    Q = [
+        [
+            exits[0] + sum(p * v for p, v in zip(moves, V, strict=True))
+            for exits, moves in zip(*rows, strict=True)
+        ]
+        for rows in zip(listed.exits, listed.moves, strict=True)
+    ]
+    rate = sum(mu * v for mu, v in zip(listed.initial, V, strict=True))
+    climbs, squares = [Fraction(0)] * 3, [Fraction(0)] * 3
+    for path in listed.episodes():
+        heights = [rate]  # of the episode, then before and after each action, then the end
+        for s, a in path.decisions:
+            heights += [V[s], Q[s][a]]
+        heights.append(Fraction(path.success))
+        steps = np.diff(heights)
+        parts = [steps[:1], steps[1::2], steps[2::2]]  # start, actions, dice
+        assert sum(steps) == path.success - rate
+        for k, part in enumerate(parts):
+            squares[k] += path.probability * sum(x * x for x in part)
+            climbs[k] += path.probability / rate * sum(part) if path.success else 0
+    assert sum(climbs) == 1 - rate
+    assert [rate * climb for climb in climbs] == squares
+    assert sum(squares) == rate * (1 - rate)
+    assert min(climbs) >= 0
+
+    floats = as_floats(mdp)
+    e = evaluate(floats, np.array(policy, dtype=float))
+    ours, budget = outcome_variance(floats, e), influence_budget(e)
+    expected = [float(x) for x in squares]
+    assert [ours.start, ours.actions, ours.transition] == pytest.approx(expected, abs=1e-13)
+    assert budget.used == pytest.approx(float(climbs[1]), abs=1e-13)
+    assert budget.limit == pytest.approx(float(1 - rate), abs=1e-13)
+
+
+@settings(max_examples=100)
+@given(acyclic_exact_mdps())
+def test_budget_is_used_up_exactly_when_imitation_reproduces_the_successes(case):
+    mdp, policy = case
+    exact = exact_evaluate(mdp, policy)
+    tilted, pi_plus = exact_doob(mdp, exact, policy)
+    budget = influence_budget(evaluate(as_floats(mdp), np.array(policy, dtype=float)))
+    all_used = budget.used == pytest.approx(budget.limit, abs=1e-12)
+    assert all_used == (law(mdp, pi_plus) == law(tilted, pi_plus))
+
+
+@given(acyclic_exact_mdps(deterministic=True, fixed_start=True))
+def test_without_luck_the_budget_is_used_up(case):
+    mdp, policy = case
+    budget = influence_budget(evaluate(as_floats(mdp), np.array(policy, dtype=float)))
+    assert budget.used == pytest.approx(budget.limit, abs=1e-12)
+
+
+def test_a_tilted_draw_climbs_its_variance_over_its_mean():
+    X, m = sp.symbols("X m", positive=True)
+    draw = ActionDraw({X: m})
+    climb = draw.expect(X / m * (X - m))
+    assert sp.expand(climb - draw.expect((X - m) ** 2) / m) == 0
+    assert sp.expand(climb - draw.expect(X - m)) != 0
+
+
+def test_steps_of_played_hands_have_the_three_variances(rng):
+    """Blackjack has luck of all three kinds: squares over all hands, climbs over those that won."""
+    mdp = blackjack()
+    e = evaluate(mdp, np.full((290, 2), 0.5))
+    parts, n = outcome_variance(mdp, e), 200_000
+    log = sample_log(mdp, e.policy, n, rng=rng)
+    last = np.diff(log.episode, append=n) != 0
+    first = np.diff(log.episode, prepend=-1) != 0
+    before, chosen = e.V[log.state], e.Q[log.state, log.action]
+    after = np.where(last, log.success, np.roll(before, -1))
+    won = log.success[last]
+    steps = {
+        "start": np.where(first, before - e.success_rate, 0),
+        "actions": chosen - before,
+        "transition": after - chosen,
+    }
+    for kind, step in steps.items():
+        part = getattr(parts, kind)
+        squares = np.bincount(log.episode, step**2)
+        assert abs(squares.mean() - part) < 4 * squares.std() / np.sqrt(n)
+        climbs = np.bincount(log.episode, step)[won]
+        error = climbs.std() / np.sqrt(climbs.size)
+        assert abs(climbs.mean() - part / e.success_rate) < 4 * error
+
+
+@given(mdps_with_policies(full_support=False))
+def test_few_decisions_can_matter(case):
+    mdp, policy = case
+    e = evaluate(mdp, policy)
+    deviation = e.V * np.sqrt(action_influence(policy, e.Q))
+    for delta in (0.05, 0.1, 0.3):
+        many = e.visits[deviation >= delta].sum()
+        assert (
+            many <= e.success_rate * (1 - e.success_rate) / delta**2 + 1e-9 <= 0.25 / delta**2 + 1
+        )
+
+
+@pytest.mark.parametrize(("n", "k"), [(2, 1), (10, 5), (17, 3)])
+def test_a_corridor_spends_its_budget_on_decisions_that_matter_alike(n, k):
+    """The fair gambler's duration k (n - k), from the variance of the outcome."""
+    moves = np.stack([np.eye(n - 1, k=-1), np.eye(n - 1, k=1)], axis=1)
+    success = np.zeros((n - 1, 2))
+    success[-1, 1] = 1
+    mdp = SuccessMDP.from_dense(moves, success, np.eye(n - 1)[k - 1])
+    e = evaluate(mdp, np.full((n - 1, 2), 0.5))
+    deviation = e.V * np.sqrt(action_influence(e.policy, e.Q))
+    np.testing.assert_allclose(deviation, 1 / n, rtol=1e-9)
+    assert e.visits.sum() == pytest.approx(k * (n - k), rel=1e-10)
+    assert outcome_variance(mdp, e).action_share == pytest.approx(1, abs=1e-12)
+
+
+def lakes(rows, **dry):
+    """The icy lake by `slippery_grid`, and Gymnasium's without ice, on one map."""
+    holes = np.array([[letter == "H" for letter in row] for row in rows])
+    env = gymnasium.make("FrozenLake-v1", desc=rows, **({"is_slippery": False} | dry))
+    return slippery_grid(*holes.shape, holes=holes), from_gymnasium(env, outcome=positive_ending)
+
+
+@pytest.mark.parametrize(("size", "seed"), [(3, 4), (4, 2), (5, 3), (8, 4), (13, 5)])
+def test_ice_keeps_one_ninth_of_the_influence_at_every_cell(size, seed):
+    icy, dry = lakes(generate_random_map(size=size, seed=seed))
+    np.testing.assert_array_equal(icy.labels, dry.labels)
+    on_ice, on_ground = (evaluate(lake, np.full((lake.n_states, 4), 0.25)) for lake in (icy, dry))
+    I_icy, I_dry = (action_influence(e.policy, e.Q) for e in (on_ice, on_ground))
+    np.testing.assert_allclose(I_icy, I_dry / 9, rtol=1e-9, atol=1e-14)
+    tilts = [condition_on_success(e.policy, e.Q) for e in (on_ice, on_ground)]
+    np.testing.assert_allclose(tilts[0], (1 - np.roll(tilts[1], 2, axis=1)) / 3, rtol=1e-9)
+    assert outcome_variance(icy, on_ice).action_share == pytest.approx(1 / 9, rel=1e-9)
+    assert outcome_variance(dry, on_ground).action_share == pytest.approx(1, rel=1e-9)
+
+
+def test_less_ice_or_a_walker_with_a_preference_keeps_another_share():
+    rows = ["SFFF", "FHFH", "FFFH", "HFFG"]
+    icy, half = lakes(rows, is_slippery=True, success_rate=0.5)
+    _, dry = lakes(rows)
+    uniform = np.full((11, 4), 0.25)
+    some, ground = (evaluate(lake, uniform) for lake in (half, dry))
+    ratio = action_influence(uniform, some.Q) / action_influence(uniform, ground.Q)
+    assert np.ptp(ratio) > 0.01  # neither 1/9 nor the same in all cells
+    partial = np.tile([0.1, 0.4, 0.4, 0.1], (11, 1))
+    leaning, straight = (evaluate(lake, partial) for lake in (icy, dry))
+    ratio = action_influence(partial, leaning.Q) / action_influence(partial, straight.Q)
+    assert np.abs(ratio - 1 / 9).max() > 0.01
 
 
 @given(mdps_with_policies())
