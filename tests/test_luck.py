@@ -450,6 +450,16 @@ def test_equal_decisions_compound_exactly(k):
     assert bounds.first_order / float(old.success_rate) == pytest.approx(1 + k / 64)
 
 
+def test_one_way_with_fewer_decisions_compounds_less():
+    """Behind the first of two doors, half of the time, the goal is there already."""
+    mdp, policy = a_row_of_decisions(2)
+    P = [[[x / 2 for x in row] for row in rows] for rows in mdp.transition]
+    r = [[sum(row) for row in P[0]], mdp.success[1]]
+    old, new, _, influence, _ = exact_step(ExactMDP.of(P, r, mdp.initial), policy)
+    assert influence == [Rational(1, 64)] * 2
+    assert Rational(65, 64) < new.success_rate / old.success_rate < Rational(65, 64) ** 2
+
+
 def test_twenty_decisions_in_numbers():
     assert float(Rational(65, 64) ** 20) == pytest.approx(1.3635, abs=5e-5)
     assert 1 + 1 / 64 == pytest.approx(1.0156, abs=5e-5)
