@@ -488,6 +488,28 @@ def test_multiplied_ratios_are_the_gain_and_added_ones_the_promise(case, seed):
     assert sum(p * product(ratio, path) for p, path in wins) == changed
 
 
+def test_products_of_ratios_in_symbols():
+    """Shoot or turn, then shoot better or worse, with all chances and both policies arbitrary."""
+    x, y, z, p, q, u, v = sp.symbols("x y z p q u v", positive=True)
+    detour = ExactMDP.of(TURN, [[x, 0], [y, z]], [1, 0])
+    behaviour, other = [[1 - p, p], [1 - q, q]], [[1 - u, u], [1 - v, v]]
+    old = exact_evaluate(detour, behaviour)
+    wins = episodes_of_success(detour, behaviour, old.success_rate)
+
+    def mean_product(ratio):
+        return sum(chance * sp.prod(ratio[s][a] for s, a in path) for chance, path in wins)
+
+    ratio = [
+        [b / a for a, b in zip(*rows, strict=True)] for rows in zip(behaviour, other, strict=True)
+    ]
+    gain = exact_evaluate(detour, other).success_rate / old.success_rate
+    assert sp.simplify(mean_product(ratio) - gain) == 0
+    _, pi_plus = exact_doob(detour, old, behaviour)
+    w = [[a / v for a in row] for row, v in zip(old.Q, old.V, strict=True)]
+    gain = exact_evaluate(detour, pi_plus).success_rate / old.success_rate
+    assert sp.simplify(mean_product(w) - gain) == 0
+
+
 @given(acyclic_exact_mdps())
 def test_the_remainder_is_what_products_have_beyond_sums(case):
     """Summed over all sets of two decisions or more of an episode, in rationals."""
