@@ -399,6 +399,20 @@ def test_log_loss_with_a_penalty_is_minimised_by_the_mixture():
     np.testing.assert_allclose(fitted, (pi_plus + beta * policy) / (1 + beta), atol=1e-5)
 
 
+def test_the_other_penalty_shortens_the_step_too_but_bends_the_path():
+    policy, Q = np.array([0.5, 0.3, 0.2]), np.array([0.1, 0.2, 0.6])
+    pi_plus = condition_on_success(policy, Q)
+
+    def loss(z):
+        log_pi = z - np.logaddexp.reduce(z)
+        return -pi_plus @ log_pi + 0.5 * np.exp(log_pi) @ (log_pi - np.log(policy))
+
+    z = minimize(loss, np.zeros(3), tol=1e-10).x
+    fitted = np.exp(z - np.logaddexp.reduce(z))
+    shares = (fitted - policy) / (pi_plus - policy)  # equal on the path
+    assert 0.5 < shares.min() < shares.max() - 0.01 < 1
+
+
 def test_failure_has_a_trust_region_of_its_own():
     policy, Q = np.array([[0.5, 0.3, 0.2]]), np.array([[0.1, 0.2, 0.6]])
     one, influence = np.ones(1), action_influence(policy, 1 - Q)
