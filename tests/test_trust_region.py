@@ -410,7 +410,8 @@ def test_the_other_penalty_shortens_the_step_too_but_bends_the_path():
     z = minimize(loss, np.zeros(3), tol=1e-10).x
     fitted = np.exp(z - np.logaddexp.reduce(z))
     shares = (fitted - policy) / (pi_plus - policy)  # equal on the path
-    assert 0.5 < shares.min() < shares.max() - 0.01 < 1
+    assert 0 < shares.min() < shares.max() - 0.1
+    assert shares.max() < 1
 
 
 def test_failure_has_a_trust_region_of_its_own():
