@@ -1,13 +1,26 @@
 """The trust region: the problem, its certificate, its solution at every radius, the rival balls."""
 
+from functools import cache
+
+import cvxpy as cp
+import gymnasium
 import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from scipy.optimize import minimize
+from sympy import Rational
 
-from sc_utils.conditioning import condition_on_success, successful_visits
-from sc_utils.environments import bandit
-from sc_utils.mdp import evaluate
+from sc_utils.conditioning import (
+    action_influence,
+    chi_squared,
+    condition_on_failure,
+    condition_on_success,
+    successful_visits,
+)
+from sc_utils.environments import bandit, from_gymnasium, positive_ending
+from sc_utils.mdp import SuccessMDP, evaluate
+from sc_utils.symbolic import exact_evaluate, trajectories
 from sc_utils.trust_region import (
     certificate,
     chi_squared_reach,
@@ -22,7 +35,7 @@ from sc_utils.trust_region import (
     trust_region_policy,
     trust_region_radius,
 )
-from tests.strategies import mdps_with_policies, policies_of
+from tests.strategies import acyclic_exact_mdps, mdps_with_policies, policies_of
 
 
 @st.composite
@@ -32,7 +45,380 @@ def behaviours(draw):
     return evaluate(mdp, policy), draw(policies_of(mdp, full_support=False))
 
 
+# The blind solver: it is given the problem and knows nothing of conditioning on success
+
+LENGTHS = {  # a convex function of the ratio x = new / policy, for CVXPY and for NumPy
+    "chi-squared": (lambda x: cp.square(x - 1), lambda x: (x - 1) ** 2),
+    "forward KL": (lambda x: -cp.entr(x), lambda x: x * np.log(x)),
+    "reverse KL": (lambda x: -cp.log(x), lambda x: -np.log(x)),
+    "reversed chi-squared": (lambda x: cp.inv_pos(x) - 1, lambda x: 1 / x - 1),
+}
+
+
+@cache
+def posed(n_states, n_actions, length):
+    """One problem for all data of a shape, so that CVXPY compiles it once."""
+    shape = (n_states, n_actions)
+    ratio = cp.Variable(shape, nonneg=True)
+    gain, played = cp.Parameter(shape), cp.Parameter(shape, nonneg=True)
+    weight, radius = cp.Parameter(shape, nonneg=True), cp.Parameter(nonneg=True)
+    rules = [
+        cp.sum(cp.multiply(weight, LENGTHS[length][0](ratio))) <= radius,
+        cp.sum(cp.multiply(played, ratio), axis=1) == 1,
+    ]
+    problem = cp.Problem(cp.Maximize(cp.sum(cp.multiply(gain, ratio))), rules)
+    return problem, ratio, gain, played, weight, radius
+
+
+def conic(policy, Q, visits, weight, radius, length="chi-squared", *, fine=3e-10):
+    """Clarabel's policy, and its prices of the radius and of the rows' sums."""
+    problem, ratio, gain, played, weights, size = posed(*policy.shape, length)
+    V = (policy * Q).sum(axis=1, keepdims=True)
+    slope, share = visits[:, np.newaxis] * policy * (Q - V), weight[:, np.newaxis] * policy / radius
+    unit = np.sqrt((slope**2 / share).sum())  # tolerances mean something if numbers are near 1
+    gain.value, played.value, weights.value, size.value = slope / unit, policy, share, 1.0
+    fine = fine if length == "chi-squared" else 1e-8
+    problem.solve(solver=cp.CLARABEL, tol_gap_abs=fine, tol_gap_rel=fine, tol_feas=3 * fine)
+    prices = (rule.dual_value for rule in problem.constraints)
+    return policy * ratio.value, *(np.asarray(price) * unit for price in prices)
+
+
+def blind(e, times=1.0, **options):
+    """The solver's answer at a multiple of the data's radius."""
+    d_plus = successful_visits(e)
+    radius = times * d_plus @ action_influence(e.policy, e.Q)
+    return conic(e.policy, e.Q, e.visits, d_plus, radius, **options)
+
+
+@cache
+def random_behaviours(count=200):
+    """Evaluations of random policies in random processes, cyclic, with a good deal of influence."""
+    rng = np.random.default_rng(10)
+    drawn = []
+    for i in range(count):
+        S, A = [(2, 3), (4, 3), (3, 4), (5, 3)][i % 4]
+        P = rng.dirichlet(np.full(S + 2, 0.7), size=(S, A))  # the last two are the exits
+        mdp = SuccessMDP.from_dense(P[..., :S], P[..., S], rng.dirichlet(np.ones(S)))
+        drawn.append(evaluate(mdp, rng.dirichlet(np.ones(A), size=S)))
+    return drawn
+
+
+def icy_walk():
+    lake = from_gymnasium(gymnasium.make("FrozenLake-v1"), outcome=positive_ending)
+    return evaluate(lake, np.full((11, 4), 0.25))
+
+
+def tilted(e, new, times):
+    """A policy on the way from the behaviour to `new`, within `times` the data's radius."""
+    reach = policy_movement(e, new)
+    share = 1.0 if reach == 0 else min(1, np.sqrt(times * trust_region_radius(e) / reach))
+    return e.policy + share * (new - e.policy)
+
+
+def test_a_blind_solver_finds_the_conditioned_policy():
+    for e in [*random_behaviours(), icy_walk()]:
+        solved, *_ = blind(e, fine=1e-9 if e.policy.size > 40 else 3e-10)
+        pi_plus = condition_on_success(e.policy, e.Q)
+        np.testing.assert_allclose(solved, pi_plus, rtol=0, atol=2e-4)
+        gains = [e.visits @ (pi * e.Q).sum(axis=1) - e.visits @ e.V for pi in (solved, pi_plus)]
+        assert gains[0] == pytest.approx(gains[1], rel=1e-8)
+
+
+def test_movement_has_the_price_that_half_the_success_rate_is_and_being_a_policy_none():
+    for e in random_behaviours()[:60]:
+        _, price, of_sums = blind(e)
+        radius = successful_visits(e) @ action_influence(e.policy, e.Q)
+        scale = (e.visits * e.V).max()
+        assert price / radius == pytest.approx(e.success_rate / 2, rel=1e-4)
+        np.testing.assert_allclose(of_sums / scale, 0, atol=1e-4)
+
+
+def test_a_blind_solver_without_a_radius_and_without_policies_finds_it_too():
+    for e in random_behaviours()[:40]:
+        table = cp.Variable(e.policy.shape)  # any numbers
+        A_0 = e.Q - e.V[:, np.newaxis]
+        gain = cp.sum(cp.multiply(e.visits[:, np.newaxis] * A_0, table)) / e.success_rate
+        root = np.sqrt(successful_visits(e)[:, np.newaxis] / e.policy)
+        movement = cp.sum_squares(cp.multiply(root, table - e.policy))
+        problem = cp.Problem(cp.Maximize(gain - movement / 2))
+        problem.solve(solver=cp.CLARABEL, tol_gap_abs=1e-12, tol_gap_rel=1e-12)
+        np.testing.assert_allclose(table.value, condition_on_success(e.policy, e.Q), atol=1e-5)
+        assert problem.value == pytest.approx(trust_region_radius(e) / 2, rel=1e-7, abs=1e-10)
+
+
+@pytest.mark.parametrize("times", [0.05, 0.5, 1.3, 3.0, 10.0, 60.0])
+def test_a_blind_solver_at_another_radius_gains_no_more(times):
+    for e in random_behaviours()[:24]:
+        solved, *_ = blind(e, times)
+        exact = trust_region_policy(e, times * trust_region_radius(e))
+        best = surrogate_gain(e, exact)
+        found = (e.visits[:, np.newaxis] * (solved - e.policy) * e.Q).sum()
+        assert policy_movement(e, exact) <= times * trust_region_radius(e) * (1 + 1e-12)
+        assert found == pytest.approx(best, rel=2e-8)
+        np.testing.assert_allclose(solved, exact, atol=2e-3)
+
+
+def test_a_blind_solver_where_several_actions_drop_out_at_once():
+    """Ties in a state, and two states of the same ratios."""
+    Q = np.array([[0.1, 0.1, 0.5, 0.9, 0.9], [0.05, 0.05, 0.25, 0.45, 0.45]])
+    policy = np.array([[0.1, 0.3, 0.3, 0.1, 0.2]] * 2)
+    halls = SuccessMDP.from_dense(np.zeros((2, 5, 2)), Q, [0.4, 0.6])
+    e = evaluate(halls, policy)
+    for times in (0.5, 1, 2, 4, 5):  # at 5, after the last drop, the radius does not bind
+        solved, *_ = blind(e, times)
+        exact = trust_region_policy(e, times * trust_region_radius(e))
+        gains = [(e.visits[:, np.newaxis] * pi * e.Q).sum() for pi in (solved, exact)]
+        assert gains[0] == pytest.approx(gains[1], rel=1e-8)
+        if times < 5:
+            np.testing.assert_allclose(solved, exact, atol=1e-3)
+        assert ((exact[:, 0] > 0) == (exact[:, 1] > 0)).all()
+    assert (exact[:, :3] == 0).all()
+    assert policy_movement(e, exact) < 5 * trust_region_radius(e)
+
+
+# Controls: the same solver, another problem
+
+
+def misses(length="chi-squared", *, power=1.0, times=1.0):
+    """How far the optimum of a changed problem is from pi_+, the radius being evaluated at it."""
+    found = []
+    for e in random_behaviours(60):
+        pi_plus, weight = condition_on_success(e.policy, e.Q), e.visits * e.V**power
+        ratio = pi_plus / e.policy
+        radius = times * weight @ (e.policy * LENGTHS[length][1](ratio)).sum(axis=1)
+        solved, *_ = conic(e.policy, e.Q, e.visits, weight, radius, length, fine=1e-8)
+        found.append(np.abs(solved - pi_plus).max())
+    return np.array(found)
+
+
+def test_weights_of_successful_visits_up_to_scale_lead_to_it():
+    assert misses(power=1).max() < 2e-4
+
+
+@pytest.mark.parametrize(
+    ("change", "typical"),
+    [
+        ({"power": 0}, 0.009),
+        ({"power": 0.5}, 0.005),
+        ({"power": 2}, 0.009),
+        ({"length": "forward KL"}, 0.012),
+        ({"length": "reverse KL"}, 0.022),
+        ({"length": "reversed chi-squared"}, 0.037),
+        ({"times": 0.5}, 0.046),
+    ],
+    ids=str,
+)
+def test_any_change_of_the_problem_leads_elsewhere(change, typical):
+    found = misses(**change)
+    assert typical / 2 < np.median(found) < 2 * typical
+    assert (found > 2e-4).mean() > 0.9
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("power", [0, 1, 2])
+def test_with_one_state_and_two_actions_all_problems_agree(length, power):
+    for good, often in [(0.7, 0.4), (0.9, 0.1), (0.21, 0.5)]:
+        e = evaluate(bandit([0.2, good]), [[1 - often, often]])
+        pi_plus, weight = condition_on_success(e.policy, e.Q), e.V**power
+        radius = weight @ (e.policy * LENGTHS[length][1](pi_plus / e.policy)).sum(axis=1)
+        solved, *_ = conic(e.policy, e.Q, e.visits, weight, radius, length)
+        np.testing.assert_allclose(solved, pi_plus, atol=1e-5)
+
+
+def test_with_a_third_action_they_do_not():
+    e = evaluate(bandit([0.2, 0.7, 0.9]), [[0.5, 0.4, 0.1]])
+    pi_plus = condition_on_success(e.policy, e.Q)
+    radius = (e.policy * LENGTHS["forward KL"][1](pi_plus / e.policy)).sum()
+    solved, *_ = conic(e.policy, e.Q, e.visits, np.ones(1), radius, "forward KL")
+    assert np.abs(solved - pi_plus).max() > 0.01
+
+
 # Identities
+
+
+@given(acyclic_exact_mdps(), st.data())
+def test_certificate_by_listing_all_episodes_in_exact_rationals(case, data):
+    """Gain, movement and radius as means over episodes; no value but V_0 and Q_0 enters."""
+    mdp, policy = case
+    exact = exact_evaluate(mdp, policy)
+    assume(all(v > 0 for v in exact.V))
+    rows = []
+    for row in policy:
+        weights = [data.draw(st.integers(0, 3)) for _ in row]
+        weights[data.draw(st.integers(0, len(row) - 1))] += 1
+        rows.append([Rational(x, sum(weights)) for x in weights])
+    x = [[n / p for n, p in zip(*pair, strict=True)] for pair in zip(rows, policy, strict=True)]
+    w = [[q / v for q in qs] for qs, v in zip(exact.Q, exact.V, strict=True)]
+
+    def apart(s, one, other):
+        return sum(p * (a - b) ** 2 for p, a, b in zip(policy[s], one[s], other[s], strict=True))
+
+    ones = [[1] * len(row) for row in policy]
+    gain = gain_plus = moved = moved_plus = squared = rate = Rational(0)
+    for path in trajectories(mdp, policy):
+        if path.success:  # the slope of a success's probability is its own times sum (x - 1)
+            rate += path.probability
+            for s, a in path.decisions:
+                gain += path.probability * (x[s][a] - 1)
+                gain_plus += path.probability * (w[s][a] - 1)
+                moved += path.probability * apart(s, x, ones)
+                moved_plus += path.probability * apart(s, w, ones)
+                squared += path.probability * apart(s, x, w)
+    # the three sums are weighted with rho_0 d_+
+    assert gain - gain_plus == -squared / 2 + (moved - moved_plus) / 2
+    assert gain_plus == moved_plus
+
+    arrays = (np.array(nested, dtype=float) for nested in (mdp.transition, mdp.success))
+    floats = SuccessMDP.from_dense(*arrays, np.array(mdp.initial, dtype=float))
+    e = evaluate(floats, np.array(policy, dtype=float))
+    new = np.array(rows, dtype=float)
+    parts = certificate(e, new)
+    assert surrogate_gain(e, new) == pytest.approx(float(gain), rel=1e-12, abs=1e-15)
+    assert policy_movement(e, new) == pytest.approx(float(moved / rate), rel=1e-12, abs=1e-15)
+    assert trust_region_radius(e) == pytest.approx(float(moved_plus / rate), rel=1e-12, abs=1e-15)
+    assert parts.distance == pytest.approx(float(squared / 2), rel=1e-12, abs=1e-15)
+    assert parts.slack == pytest.approx(float((moved - moved_plus) / 2), rel=1e-12, abs=1e-15)
+
+
+@given(behaviours(), st.floats(0, 1))
+def test_gain_is_the_slope_of_the_success_rate(case, share):
+    e, new = case
+    half = (new + e.policy) / 2  # linear in the policy: half the way, half the gain
+    assert surrogate_gain(e, half) == pytest.approx(surrogate_gain(e, new) / 2, abs=1e-14)
+    assert surrogate_gain(e, e.policy) == 0
+
+
+def test_gain_of_the_lake_is_the_slope_of_its_success_rate(rng):
+    lake = from_gymnasium(gymnasium.make("FrozenLake-v1"), outcome=positive_ending)
+    e = icy_walk()
+    new = rng.dirichlet(np.ones(4), size=11)
+
+    def rate(share):
+        return evaluate(lake, e.policy + share * (new - e.policy)).success_rate
+
+    slope = (rate(1e-4) - rate(-1e-4)) / 2e-4
+    assert surrogate_gain(e, new) == pytest.approx(slope, rel=1e-6)
+
+
+@given(behaviours())
+def test_nearly_the_best_gain_within_the_radius_is_nearly_the_conditioned_policy(case):
+    """The quantitative form of uniqueness, where successful episodes go."""
+    e, other = case
+    radius = trust_region_radius(e)
+    assume(radius > 1e-6)
+    pi_plus, d_plus = condition_on_success(e.policy, e.Q), successful_visits(e)
+    for share in (1.0, 0.1, 1e-3):
+        new = tilted(e, pi_plus + share * (other - pi_plus), 1.0)
+        short = e.success_rate * radius - surrogate_gain(e, new)
+        squares = d_plus @ ((new - pi_plus) ** 2 / e.policy).sum(axis=1)
+        assert e.success_rate / 2 * squares <= short + 1e-13
+        if d_plus @ np.abs(new - pi_plus).max(axis=1) > 1e-5:
+            assert short > 0
+
+
+@given(behaviours())
+def test_with_a_price_instead_of_a_radius_the_conditioned_policy_is_best(case):
+    e, new = case
+    pi_plus, radius = condition_on_success(e.policy, e.Q), trust_region_radius(e)
+
+    def profit(pi):
+        return surrogate_gain(e, pi) / e.success_rate - policy_movement(e, pi) / 2
+
+    assert profit(pi_plus) == pytest.approx(radius / 2, rel=1e-10, abs=1e-14)
+    lost = certificate(e, new).distance / e.success_rate
+    assert profit(pi_plus) - profit(new) == pytest.approx(lost, rel=1e-9, abs=1e-12)
+
+
+@given(behaviours(), st.floats(0.01, 40))
+def test_the_largest_gain_is_a_root_up_to_the_radius_and_below_the_line_of_the_price(case, times):
+    e, _ = case
+    radius = trust_region_radius(e)
+    assume(radius > 1e-6)
+    best = e.success_rate * radius
+    gain = surrogate_gain(e, trust_region_policy(e, times * radius)) / best
+    assert gain <= (1 + times) / 2 + 1e-12
+    assert gain <= np.sqrt(times) * (1 + 1e-12)
+    if times <= 1:
+        assert gain == pytest.approx(np.sqrt(times), rel=1e-12)
+
+
+@given(behaviours())
+def test_the_price_at_the_radius_from_both_sides(case):
+    e, _ = case
+    radius = trust_region_radius(e)
+    assume(radius > 1e-3)
+    h, best = 1e-7, e.success_rate * radius
+
+    def rise(h):
+        return (surrogate_gain(e, trust_region_policy(e, (1 + h) * radius)) / best - 1) / h
+
+    differing = any(
+        d > 0 and len(set(np.round(q[(p > 0) & (q > 0)], 9))) > 1
+        for d, p, q in zip(successful_visits(e), e.policy, e.Q, strict=True)
+    )
+    assert rise(-h) == pytest.approx(1 / 2, abs=1e-5)
+    if not differing:
+        assert rise(h) == pytest.approx(0, abs=1e-5)
+
+
+def test_the_price_to_the_right_where_promising_actions_differ_and_where_they_do_not():
+    def rise(e, h=1e-6):
+        radius = trust_region_radius(e)
+        gain = surrogate_gain(e, trust_region_policy(e, (1 + h) * radius))
+        return (gain / (e.success_rate * radius) - 1) / h
+
+    differ = evaluate(bandit([0, 0.5, 1]), np.full((1, 3), 1 / 3))
+    alike = evaluate(bandit([0, 0, 1, 1]), np.full((1, 4), 1 / 4))
+    noisy = evaluate(bandit([0, 0, 0.3]), np.full((1, 3), 1 / 3))
+    assert rise(differ) == pytest.approx(1 / 2, abs=1e-5)
+    assert rise(alike) == rise(noisy) == pytest.approx(0, abs=1e-9)
+    assert rise(icy_walk()) == pytest.approx(1 / 2, abs=1e-5)
+
+
+@given(behaviours(), st.floats(0, 5))
+def test_a_penalty_towards_the_behaviour_is_a_shorter_radius(case, beta):
+    e, _ = case
+    radius = trust_region_radius(e)
+    mixture = (condition_on_success(e.policy, e.Q) + beta * e.policy) / (1 + beta)
+    shorter = radius / (1 + beta) ** 2
+    assert policy_movement(e, mixture) == pytest.approx(shorter, rel=1e-9, abs=1e-15)
+    best = surrogate_gain(e, trust_region_policy(e, shorter))
+    assert surrogate_gain(e, mixture) == pytest.approx(best, rel=1e-9, abs=1e-14)
+
+
+def test_log_loss_with_a_penalty_is_minimised_by_the_mixture():
+    policy, Q, beta = np.array([0.5, 0.3, 0.2]), np.array([0.1, 0.2, 0.6]), 0.5
+    pi_plus = condition_on_success(policy, Q)
+
+    def loss(z):
+        log_pi = z - np.logaddexp.reduce(z)
+        return -pi_plus @ log_pi - beta * policy @ log_pi
+
+    z = minimize(loss, np.zeros(3), tol=1e-10).x
+    fitted = np.exp(z - np.logaddexp.reduce(z))
+    np.testing.assert_allclose(fitted, (pi_plus + beta * policy) / (1 + beta), atol=1e-5)
+
+
+def test_the_other_penalty_shortens_the_step_too_but_bends_the_path():
+    policy, Q = np.array([0.5, 0.3, 0.2]), np.array([0.1, 0.2, 0.6])
+    pi_plus = condition_on_success(policy, Q)
+
+    def loss(z):
+        log_pi = z - np.logaddexp.reduce(z)
+        return -pi_plus @ log_pi + 0.5 * np.exp(log_pi) @ (log_pi - np.log(policy))
+
+    z = minimize(loss, np.zeros(3), tol=1e-10).x
+    fitted = np.exp(z - np.logaddexp.reduce(z))
+    shares = (fitted - policy) / (pi_plus - policy)  # equal on the path
+    assert 0 < shares.min() < shares.max() - 0.1
+    assert shares.max() < 1
+
+
+def test_failure_has_a_trust_region_of_its_own():
+    policy, Q = np.array([[0.5, 0.3, 0.2]]), np.array([[0.1, 0.2, 0.6]])
+    one, influence = np.ones(1), action_influence(policy, 1 - Q)
+    worst, *_ = conic(policy, 1 - Q, one, one, influence[0])
+    np.testing.assert_allclose(worst, condition_on_failure(policy, Q), atol=1e-5)
 
 
 @given(behaviours())
@@ -99,6 +485,15 @@ def test_path_stays_a_policy_when_the_best_actions_are_rare(exponents, step):
 
 
 # By hand
+
+
+def test_certificate_of_three_arms_by_hand():
+    """Q = (0, 1/2, 1), uniform; the greedy policy gains 1/2 with movement 2 instead of 2/3."""
+    e = evaluate(bandit([0, 0.5, 1]), np.full((1, 3), 1 / 3))
+    greedy = [[0.0, 0.0, 1.0]]
+    parts = certificate(e, greedy)
+    assert (parts.distance, parts.slack) == pytest.approx((1 / 6, 1 / 3))
+    assert (surrogate_gain(e, greedy), policy_movement(e, greedy)) == pytest.approx((1 / 2, 2))
 
 
 def test_every_radius_of_three_arms_by_hand():
@@ -209,3 +604,49 @@ def test_a_behaviour_that_never_succeeds_is_refused():
 def test_an_impossible_probability_is_refused():
     with pytest.raises(ValueError, match=r"probability\[1\] must lie in \[0, 1\], got 1.5"):
         chi_squared_reach([0.5, 1.5], 0.1)
+
+
+# Counterexamples
+
+
+def test_outside_the_support_more_is_gained_and_the_data_cannot_see_the_movement():
+    e = evaluate(bandit([0.2, 0.6, 0.9]), [[0.5, 0.5, 0.0]])
+    explorer = np.array([[0.2, 0.5, 0.3]])
+    measured = ((explorer - e.policy)[:, :2] ** 2 / 0.5).sum()
+    assert measured < trust_region_radius(e)
+    best = surrogate_gain(e, condition_on_success(e.policy, e.Q))
+    assert surrogate_gain(e, explorer) > 2 * best
+    assert policy_movement(e, explorer) == np.inf
+
+
+def test_in_a_dead_end_every_choice_solves_the_problem():
+    transition = np.zeros((2, 2, 2))
+    transition[0, 1, 1] = 1
+    mdp = SuccessMDP.from_dense(transition, [[0.8, 0], [0, 0]], [1, 0])
+    e = evaluate(mdp, np.full((2, 2), 0.5))
+    assert e.visits[1] > 0 == e.V[1]
+    best = surrogate_gain(e, condition_on_success(e.policy, e.Q))
+    for share in (0, 0.3, 1):
+        new = [[1, 0], [share, 1 - share]]
+        assert surrogate_gain(e, new) == pytest.approx(best, rel=1e-12)
+        assert policy_movement(e, new) == pytest.approx(trust_region_radius(e), rel=1e-12)
+
+
+def test_a_dead_end_with_a_way_out_that_the_behaviour_never_takes():
+    """V_0 = 0 in state 1; its third action would succeed, and its use moves nothing."""
+    transition = np.zeros((2, 3, 2))
+    transition[0, 1, 1] = 1
+    mdp = SuccessMDP.from_dense(transition, [[0.8, 0, 0], [0, 0, 1]], [1, 0])
+    e = evaluate(mdp, [[0.5, 0.5, 0], [0.5, 0.5, 0]])
+    new = [[1, 0, 0], [0, 0, 1]]
+    assert policy_movement(e, new) == pytest.approx(trust_region_radius(e), rel=1e-12)
+    assert surrogate_gain(e, new) > 2 * e.success_rate * trust_region_radius(e)
+    with pytest.raises(ValueError, match=r"new\[1, 2\] is 1, but the behaviour never plays"):
+        certificate(e, new)
+
+
+def test_chi_squared_is_what_the_movement_weighs():
+    e = random_behaviours()[1]
+    new = np.full(e.policy.shape, 1 / 3)
+    by_hand = (e.visits * e.V / e.success_rate) @ chi_squared(new, e.policy)
+    assert policy_movement(e, new) == pytest.approx(by_hand, rel=1e-13)
