@@ -636,6 +636,21 @@ def test_preferring_hard_won_successes_makes_things_worse():
     assert new @ arms < arms.mean()
 
 
+def test_weights_on_successes_may_fall_but_no_faster_than_one_over_success():
+    """Weigh each success by u(q): fitted to the counts, actions weigh q u(q)."""
+    arms = np.array([0.9, 0.5])
+    fair = np.full(2, 0.5)
+
+    def taught(u):
+        counts = fair * arms * u
+        return counts / counts.sum() @ arms
+
+    assert taught(arms**-0.5) == pytest.approx((0.9**1.5 + 0.5**1.5) / (0.9**0.5 + 0.5**0.5))
+    assert taught(arms**-0.5) > arms.mean()
+    assert taught(1 / arms) == pytest.approx(arms.mean(), rel=1e-12)
+    assert taught(arms**-1.5) < arms.mean()
+
+
 @given(mdps_with_policies(), st.integers(1, 9))
 def test_a_weight_on_states_alone_changes_nothing(case, k):
     mdp, policy = case

@@ -660,19 +660,63 @@ def test_products_of_ratios_in_symbols():
 
 
 @given(acyclic_exact_mdps())
-def test_the_remainder_is_what_products_have_beyond_sums(case):
-    """Summed over all sets of two decisions or more of an episode, in rationals."""
+def test_the_promise_leaves_out_ratios_times_the_gain_to_come(case):
+    """Summed over the decisions of all successes, by two routes, in rationals."""
     mdp, policy = case
     old, new, _, influence, w = exact_step(mdp, policy)
     d_plus = [d * v / old.success_rate for d, v in zip(old.visits, old.V, strict=True)]
     promise = 1 + sum(d * i for d, i in zip(d_plus, influence, strict=True))
+    wins = episodes_of_success(mdp, policy, old.success_rate)
     together = sum(
         p * sp.prod(w[s][a] - 1 for s, a in chosen)
-        for p, path in episodes_of_success(mdp, policy, old.success_rate)
+        for p, path in wins
         for size in range(2, len(path) + 1)
         for chosen in combinations(path, size)
     )
-    assert new.success_rate / old.success_rate - promise == together
+    to_come = [
+        [new.V[s] / old.V[s] - 1 for s, _ in path[1:]] + [0] for _, path in wins
+    ]  # behind each decision
+    left_out = sum(
+        p * (w[s][a] - 1) * more
+        for (p, path), gains in zip(wins, to_come, strict=True)
+        for (s, a), more in zip(path, gains, strict=True)
+    )
+    assert new.success_rate / old.success_rate - promise == together == left_out
+
+
+def compounding_and_covariance(mdp, policy):
+    """The two parts of what the promise leaves out, one state after the other."""
+    e = evaluate(mdp, policy)
+    pi_plus = condition_on_success(policy, e.Q)
+    W = evaluate(mdp, pi_plus).V / e.V
+    moves = mdp.transition.toarray().reshape(*policy.shape, -1)
+    parts = np.zeros(2)
+    for s, d in enumerate(successful_visits(e)):
+        taken = pi_plus[s] > 0
+        p, w = pi_plus[s, taken], e.Q[s, taken] / e.V[s]
+        wins = moves[s, taken] * e.V / e.Q[s, taken][:, None]  # the rest is the exit
+        gain = wins @ (W - 1)
+        mean_w, mean_gain = p @ w, p @ gain
+        parts += d * np.array([(mean_w - 1) * mean_gain, p @ ((w - mean_w) * (gain - mean_gain))])
+    return parts
+
+
+@given(mdps_with_policies())
+def test_gains_compound_and_good_choices_may_leave_less_or_more_to_gain(case):
+    mdp, policy = case
+    e = evaluate(mdp, policy)
+    compounds, covaries = compounding_and_covariance(mdp, policy)
+    assert compounds >= -1e-12
+    gap = one_rate_after(mdp, policy) - improvement_bounds(mdp, e).first_order
+    assert e.success_rate * (compounds + covaries) == pytest.approx(gap, abs=1e-11)
+
+
+def test_good_choices_leave_more_to_gain_or_less_as_doors_are_built():
+    for swings, sign in [((Rational(1, 2), 0), 1), ((0, 1), -1)]:
+        mdp, coin = two_doors(*swings)
+        parts = compounding_and_covariance(as_floats(mdp), np.array(coin, dtype=float))
+        assert parts.sum() == pytest.approx(sign * 3 / 25, rel=1e-9)
+        assert sign * parts[1] > 0
 
 
 def test_outside_the_support_of_the_behaviour_the_products_see_nothing():
