@@ -21,7 +21,7 @@ from sc_utils.conditioning import (
     kl_divergence,
     successful_visits,
 )
-from sc_utils.environments import bandit, from_gymnasium, positive_ending
+from sc_utils.environments import bandit, from_gymnasium, positive_ending, random_mdp
 from sc_utils.mdp import SuccessMDP, evaluate
 from sc_utils.symbolic import ExactMDP, exact_evaluate, trajectories
 from sc_utils.trust_region import (
