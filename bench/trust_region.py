@@ -1,4 +1,4 @@
-"""The best policy within a trust region, one radius after the other: ours against a conic solver."""
+"""The best policy within a trust region, radius after radius: ours against a conic solver."""
 
 from collections.abc import Callable
 from itertools import cycle
