@@ -79,6 +79,7 @@ def _run_cells(root: Path, cache: Path) -> None:
     timeout = yaml.safe_load((root / "_config.yml").read_text("utf-8"))["execute"]["timeout"]
     os.environ["PYTHONPATH"] = str(root)  # the cells import the package of this tree
     os.environ["PYTHONHASHSEED"] = "0"  # sets of words come out in the same order every time
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # chapters run side by side: threads would contend
     print("Running the chapters whose outputs are not cached ...", flush=True)
     failures = execute(root, cache, timeout, lambda line: print(line, flush=True))
     for failure in failures:

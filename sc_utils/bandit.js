@@ -1,6 +1,8 @@
 // One decision, to be played with: behaviour and success probabilities in, three equal numbers out.
 // `compute` is the mathematics, tested against the package; `render` has the anywidget signature.
 
+import { NAMES, element, number, percent, slider } from "./controls.js";
+
 export function compute({ weights, Q }) {
   const total = weights.reduce((sum, x) => sum + x, 0);
   const policy = weights.map((x) => x / total);
@@ -18,30 +20,8 @@ export function compute({ weights, Q }) {
   };
 }
 
-const NAMES = ["A", "B", "C", "D", "E", "F"];
-const percent = (x) => `${(100 * x).toFixed(1)}%`;
-const number = (x) => (x < 0.001 && x > 0 ? x.toExponential(1) : x.toFixed(3));
-
-function element(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  node.append(...children);
-  return node;
-}
-
-function slider(label, value, max, step, onInput) {
-  const shown = element("output");
-  const input = element("input", { type: "range", min: 0, max, step, value });
-  const update = () => {
-    shown.textContent = Number(input.value).toFixed(step < 0.01 ? 3 : step < 1 ? 2 : 0);
-  };
-  input.addEventListener("input", () => {
-    update();
-    onInput(Number(input.value));
-  });
-  update();
-  return element("label", {}, element("span", {}, label), input, shown);
-}
+const often = (value) => ({ value, max: 10, step: 1, show: (x) => x.toFixed(0) });
+const chance = (value) => ({ value, max: 1, step: 0.005, show: (x) => x.toFixed(3) });
 
 function bar(share, kind) {
   const fill = element("span", { class: kind });
@@ -93,8 +73,8 @@ export function render({ model, el }) {
         "fieldset",
         {},
         element("legend", {}, `Action ${name}`),
-        slider("how often it is played", weights[a], 10, 1, (x) => { weights[a] = x; draw(); }),
-        slider("how often it succeeds", q, 1, 0.005, (x) => { Q[a] = x; draw(); }),
+        slider("how often it is played", often(weights[a]), (x) => { weights[a] = x; draw(); }),
+        slider("how often it succeeds", chance(q), (x) => { Q[a] = x; draw(); }),
       ),
     );
   });

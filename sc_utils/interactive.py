@@ -2,37 +2,23 @@
 
 An object shows itself through ``_repr_html_`` as a module inlined in the page: the same bytes in
 the static site, in JupyterLab and in the browser, without a server and without another host. Where
-scripts are off, a sentence stands in its place.
+scripts are off, a sentence stands in its place. The modules ``bandit.js`` and ``simplex.js`` each
+have a function ``compute``, which is the mathematics and is held against this package, and a
+function ``render``; what they share is in ``controls.js``, their looks in ``interactive.css``.
 """
 
-import base64
 import hashlib
 import json
+import re
 from importlib.resources import files
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-__all__ = ["Bandit"]
+from sc_utils.probabilities import as_action_values, as_array, as_policy
 
-STYLE = """
-.sc-interactive { border: 1px solid #8888; border-radius: 8px; padding: 1rem;
-  font: 0.9rem/1.4 system-ui, sans-serif; }
-.sc-interactive .controls { display: grid; gap: 0.8rem;
-  grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); }
-.sc-interactive fieldset { border: 0; margin: 0; padding: 0; min-inline-size: 0; }
-.sc-interactive legend { font-weight: 600; font-size: inherit; margin: 0; }
-.sc-interactive label { display: grid; grid-template-columns: 1fr 3.2rem; margin: 0.2rem 0; }
-.sc-interactive label > span { grid-column: 1 / -1; }
-.sc-interactive input { accent-color: #37886b; inline-size: 100%; }
-.sc-interactive output { text-align: end; font-variant-numeric: tabular-nums; }
-.sc-interactive .bars { display: grid; grid-template-columns: 5rem 1fr 4rem; gap: 0.15rem 0.6rem;
-  align-items: center; margin-top: 1rem; font-variant-numeric: tabular-nums; }
-.sc-interactive .track > span { display: block; block-size: 0.7rem; background: currentColor; }
-.sc-interactive .track > .before { opacity: 0.45; }
-.sc-interactive .track > .after, .sc-interactive .track > .equal { background: #37886b; }
-.sc-interactive p { margin: 0.8rem 0 0; }
-"""
+__all__ = ["Bandit", "Simplex"]
 
 
 class Bandit:
@@ -53,8 +39,8 @@ class Bandit:
 
     Examples
     --------
-    >>> "Success rises" in Bandit([5, 5], [0.495, 0.505])._repr_html_()
-    False
+    >>> Bandit([5, 5], [0.495, 0.505])
+    Bandit(weights=[5.0, 5.0], Q=[0.495, 0.505])
     >>> Bandit([5, 5], [0.495, 1.5])
     Traceback (most recent call last):
     ...
@@ -83,17 +69,83 @@ class Bandit:
         return inline("bandit.js", self.state, "One decision with sliders; it needs JavaScript.")
 
 
-def inline(module: str, state: dict[str, list[float]], instead: str) -> str:
+class Simplex:
+    r"""The triangle of policies over three actions, with trust regions of one budget to be moved.
+
+    Around the behaviour policy :math:`\pi_0`, which can be dragged, lie the balls
+    :math:`\chi^2(\pi \| \pi_0) \le \varepsilon`, :math:`\mathrm{KL}(\pi \| \pi_0) \le \varepsilon`
+    (forward) and :math:`\mathrm{KL}(\pi_0 \| \pi) \le \varepsilon` (reverse, as in TRPO). In each
+    the policy is marked that gains most, and beside them the success-conditioned :math:`\pi_+`.
+
+    Parameters
+    ----------
+    policy : array (3,)
+        The behaviour policy. All balls keep to the actions that it plays.
+    Q : array (3,)
+        Success probability of each action, in [0, 1].
+    budget : float
+        The radius epsilon of all three balls, at least 0 and finite. At the action-influence of
+        `policy`, which a button sets, pi_+ is best in the chi-squared ball.
+
+    Raises
+    ------
+    ValueError
+        If there are not 3 actions, `policy` is no distribution, `Q` are not probabilities, or
+        `budget` is negative, infinite or NaN.
+
+    Examples
+    --------
+    >>> Simplex([0.5, 0.3, 0.2], [0.2, 0.4, 0.9], 0.1)
+    Simplex(policy=[0.5, 0.3, 0.2], Q=[0.2, 0.4, 0.9], budget=0.1)
+    >>> Simplex([0.5, 0.3, 0.1], [0.2, 0.4, 0.9], 0.1)
+    Traceback (most recent call last):
+    ...
+    ValueError: policy must sum to 1, got 0.9 (row [0.5, 0.3, 0.1])
+    """
+
+    def __init__(self, policy: ArrayLike, Q: ArrayLike, budget: float) -> None:
+        pi_0 = as_policy(policy)
+        if pi_0.shape != (3,):
+            raise ValueError(f"policy must have 3 actions, shape (3,), got {pi_0.shape}")
+        q, epsilon = as_action_values(Q, pi_0.shape), as_array(budget, "budget")
+        if epsilon.shape != () or not 0 <= epsilon < np.inf:
+            raise ValueError(f"budget must be a number, at least 0 and finite, got {budget}")
+        self.state = {"policy": pi_0.tolist(), "Q": q.tolist(), "budget": float(epsilon)}
+
+    def __repr__(self) -> str:
+        return f"Simplex({', '.join(f'{key}={value}' for key, value in self.state.items())})"
+
+    def _repr_html_(self) -> str:
+        policy, Q, budget = self.state.values()
+        instead = (
+            "Here a triangle of policies would be moved by hand; it needs JavaScript. It starts "
+            f"from the behaviour {policy}, success probabilities {Q} and a budget of {budget:.3g}. "
+            "What it shows: at equal budget the χ² ball holds back rare actions most and the "
+            "reverse KL ball least; and when the budget is the action-influence, the best policy "
+            "of the χ² ball is the success-conditioned one."
+        )
+        return inline("simplex.js", self.state, instead)
+
+
+def inline(module: str, state: dict[str, Any], instead: str) -> str:
     """Return a page's fragment that runs `module` with `state`; `instead` shows without scripts."""
-    source = files("sc_utils").joinpath(module).read_bytes()
-    data = json.dumps(state)
-    name = "sc-" + hashlib.sha256(source + data.encode()).hexdigest()[:12]
-    url = "data:text/javascript;base64," + base64.b64encode(source).decode()
+    style, source, data = read("interactive.css"), script(module), json.dumps(state)
+    name = "sc-" + hashlib.sha256((source + data).encode()).hexdigest()[:12]
     return (
-        f"<style>{STYLE}</style>"
-        f'<div class="sc-interactive" id="{name}">{instead}</div>'
-        f'<script type="module">import {{ render }} from "{url}"; const state = {data};'
-        "render({ model: { get: (key) => state[key] }, "
-        f'el: document.getElementById("{name}") }});'
-        "</script>"
+        f"<style>\n{style}</style>\n"
+        f'<div class="sc-interactive" id="{name}">'
+        f'<div class="{module.removesuffix(".js")}"><p>{instead}</p></div></div>\n'
+        f'<script type="module">\n{source}\n'
+        f"render({{ model: new Map(Object.entries({data})), "
+        f'el: document.getElementById("{name}") }});\n</script>'
     )
+
+
+def script(module: str) -> str:
+    """Return a module and what it imports as one text, so that it loads nothing."""
+    return re.sub(r"^import .*\n|^export ", "", read("controls.js") + read(module), flags=re.M)
+
+
+def read(name: str) -> str:
+    """Return a file of the package."""
+    return files("sc_utils").joinpath(name).read_text("utf-8")

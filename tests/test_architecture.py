@@ -15,7 +15,7 @@ ROOMS: dict[str, set[str]] = {
     "probabilities": set(),
     "absorption": set(),
     "figures": set(),
-    "interactive": set(),
+    "interactive": {"probabilities"},
     "prose": set(),
     "symbolic": set(),
     "conditioning": {"probabilities"},

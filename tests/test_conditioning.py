@@ -567,3 +567,80 @@ def test_visits_of_successes_that_never_come_are_refused():
     e = evaluate(hopeless, [[1.0, 0.0]])
     with pytest.raises(ValueError, match="the policy never succeeds"):
         successful_visits(e)
+
+
+# Other weights on actions
+
+
+def weighted(policy, weights):
+    tilted = policy * weights
+    return tilted / tilted.sum(axis=-1, keepdims=True)
+
+
+IN_ORDER = {
+    "success": lambda q, V: q,
+    "exponential": lambda q, V: np.exp(q / 0.05),
+    "at least average": lambda q, V: q >= V * (1 - 1e-12),
+    "the best": lambda q, V: q >= q.max(axis=-1, keepdims=True) * (1 - 1e-12),
+    "cube": lambda q, V: q**3,
+    "stairs": lambda q, V: 1 + np.floor(4 * q * (1 + 1e-12)),
+}
+
+
+@pytest.mark.parametrize("name", IN_ORDER)
+@given(mdps_with_policies())
+def test_a_weight_that_keeps_the_order_improves_every_state(name, case):
+    mdp, policy = case
+    e = evaluate(mdp, policy)
+    new = weighted(policy, IN_ORDER[name](e.Q, e.V[:, None]))
+    assert (relative_improvement(new, policy, e.Q) >= -1e-12).all()
+    assert (evaluate(mdp, new).V >= e.V - 1e-12).all()
+
+
+@given(one_decision, st.lists(st.integers(0, 4), min_size=13, max_size=13))
+def test_the_gain_of_a_weight_is_its_covariance_with_success_in_rationals(case, steps):
+    """For any non-decreasing staircase on the values 0, 1/12, ..., 1."""
+    pi, q = case
+    stairs = [sum(steps[: int(12 * x) + 1]) for x in q]
+    if not any(stairs):
+        return
+    V = sum(p * x for p, x in zip(pi, q, strict=True))
+    mean = sum(p * g for p, g in zip(pi, stairs, strict=True))
+    covariance = sum(p * (g - mean) * (x - V) for p, g, x in zip(pi, stairs, q, strict=True))
+    new = sum(p * g / mean * x for p, g, x in zip(pi, stairs, q, strict=True))
+    assert new - V == covariance / mean
+    assert new >= V
+
+
+@pytest.mark.parametrize("name", IN_ORDER)
+def test_a_weight_that_keeps_the_order_keeps_episodes_ending(name, rng):
+    for _ in range(40):
+        mdp = wanderers(rng)
+        behaviour = rng.dirichlet(np.ones(3), size=5)
+        e = evaluate(mdp, behaviour)
+        assert can_end(mdp, weighted(behaviour, IN_ORDER[name](e.Q, e.V[:, None])))
+
+
+def test_any_number_of_actions_gains_the_covariance_of_weight_and_success():
+    q, g, V, mean, at_V = sp.symbols("q g V gbar g_V")
+    draw = ActionDraw({q: V, g: mean})
+    same_sign = draw.expect((g - at_V) * (q - V))
+    assert sp.expand(same_sign - (draw.expect(g * q) - mean * V)) == 0
+
+
+def test_preferring_hard_won_successes_makes_things_worse():
+    arms = np.array([0.9, 0.5])
+    new = weighted(np.full(2, 0.5), arms * (1 - arms))
+    np.testing.assert_allclose(new, np.array([9, 25]) / 34, rtol=1e-12)
+    assert new @ arms == pytest.approx(20.6 / 34, rel=1e-12)
+    assert new @ arms < arms.mean()
+
+
+@given(mdps_with_policies(), st.integers(1, 9))
+def test_a_weight_on_states_alone_changes_nothing(case, k):
+    mdp, policy = case
+    q = evaluate(mdp, policy).Q
+    by_state = np.arange(1, mdp.n_states + 1)[:, None] * k
+    np.testing.assert_allclose(
+        weighted(policy, q * by_state), condition_on_success(policy, q), rtol=1e-12
+    )

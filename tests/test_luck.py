@@ -1,6 +1,7 @@
-"""Conditioning a whole episode: the Doob transform, and skill against luck."""
+"""Conditioning a whole episode: the Doob transform, skill against luck, and what a step gains."""
 
 from fractions import Fraction
+from itertools import combinations
 
 import gymnasium
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import sympy as sp
 from gymnasium.envs.toy_text.frozen_lake import generate_random_map
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from sympy import Rational
 
 from sc_utils.conditioning import action_influence, condition_on_success, successful_visits
@@ -23,7 +25,8 @@ from sc_utils.luck import (
 from sc_utils.mdp import SuccessMDP, evaluate
 from sc_utils.sampling import sample_log
 from sc_utils.symbolic import ActionDraw, ExactMDP, exact_evaluate, trajectories
-from tests.strategies import Listed, acyclic_exact_mdps, as_floats, mdps_with_policies
+from sc_utils.trust_region import policy_movement
+from tests.strategies import Listed, acyclic_exact_mdps, as_floats, mdps_with_policies, policies_of
 
 
 def exact_doob(mdp, exact, policy):
@@ -477,3 +480,361 @@ def test_evaluation_of_another_process_is_refused():
     e = evaluate(small, np.full((1, 3), 1 / 3))
     with pytest.raises(ValueError, match=r"must be of this MDP, of shape \(2, 3\), got .*\(1, 3\)"):
         doob_transform(large, e)
+
+
+# What one step gains
+
+
+def episodes_of_success(mdp, policy, rate):
+    """Every success in exact numbers: its probability given success, and its decisions."""
+    paths = (path for path in trajectories(mdp, policy) if path.success)
+    return [(path.probability / rate, path.decisions) for path in paths]
+
+
+def exact_step(mdp, policy):
+    """The behaviour, its imitator, the influences and the success ratios, in rationals."""
+    old = exact_evaluate(mdp, policy)
+    _, pi_plus = exact_doob(mdp, old, policy)
+    w = [[q / v for q in row] for row, v in zip(old.Q, old.V, strict=True)]
+    influence = [
+        sum(p * (x - 1) ** 2 for p, x in zip(ps, xs, strict=True))
+        for ps, xs in zip(policy, w, strict=True)
+    ]
+    return old, exact_evaluate(mdp, pi_plus), pi_plus, influence, w
+
+
+def one_rate_after(mdp, policy):
+    e = evaluate(mdp, policy)
+    return evaluate(mdp, condition_on_success(policy, e.Q)).success_rate
+
+
+@given(mdps_with_policies(), st.data())
+def test_a_gain_is_made_of_old_advantages_at_new_visits(case, data):
+    mdp, policy = case
+    old = evaluate(mdp, policy)
+    for new_policy in (
+        data.draw(policies_of(mdp, full_support=False)),
+        condition_on_success(policy, old.Q),
+    ):
+        new = evaluate(mdp, new_policy)
+        advantage = (new_policy * (old.Q - old.V[:, None])).sum(axis=1)
+        gain = new.success_rate - old.success_rate
+        assert new.visits @ advantage == pytest.approx(gain, abs=1e-12)
+    influence = action_influence(policy, old.Q)
+    assert new.visits @ (old.V * influence) == pytest.approx(gain, abs=1e-12)
+    first_order = improvement_bounds(mdp, old).first_order
+    assert old.success_rate + old.visits @ (old.V * influence) == pytest.approx(first_order)
+
+
+@given(acyclic_exact_mdps())
+def test_the_gain_of_an_imitator_is_the_influence_it_meets_in_rationals(case):
+    mdp, policy = case
+    old, new, _, influence, _ = exact_step(mdp, policy)
+    met = sum(d * v * i for d, v, i in zip(new.visits, old.V, influence, strict=True))
+    assert met == new.success_rate - old.success_rate
+
+
+@given(acyclic_exact_mdps())
+def test_every_state_gains_its_influence_and_more_only_if_the_imitator_meets_more(case):
+    mdp, policy = case
+    old, new, pi_plus, influence, _ = exact_step(mdp, policy)
+    for s, gained in enumerate(new.V):
+        start = [int(t == s) for t in range(len(new.V))]
+        there = exact_evaluate(ExactMDP.of(mdp.transition, mdp.success, start), pi_plus)
+        later = any(d > 0 and influence[t] > 0 for t, d in enumerate(there.visits) if t != s)
+        due = old.V[s] * (1 + influence[s])
+        assert gained > due if later else gained == due
+
+
+def fewest_decisions(mdp, policy, matters):
+    """The least number of states that matter on a way to success, from each state."""
+    S, A = policy.shape
+    moves = mdp.transition.toarray().reshape(S, A, S)
+    goes = ((policy > 0)[:, :, None] & (moves > 0)).any(axis=1)
+    wins = ((policy > 0) & (mdp.success > 0)).any(axis=1)
+    count = np.full(S, np.inf)
+    for _ in range(S):
+        onwards = np.where(goes, count, np.inf).min(axis=1)
+        count = matters + np.where(wins, 0, onwards)
+    return count
+
+
+@given(mdps_with_policies())
+def test_gains_compound_along_every_way_to_success(case):
+    mdp, policy = case
+    e = evaluate(mdp, policy)
+    pi_plus = condition_on_success(policy, e.Q)
+    W = evaluate(mdp, pi_plus).V / e.V
+    influence = action_influence(policy, e.Q)
+    moves = mdp.transition.toarray().reshape(*policy.shape, -1)
+    for s, gain in enumerate(W):
+        taken = pi_plus[s] > 0
+        onwards = W[(moves[s, taken] > 0).any(axis=0)].tolist()
+        at_exit = [1.0] if (mdp.success[s, taken] > 0).any() else []
+        assert gain >= (1 + influence[s]) * min(onwards + at_exit) - 1e-9
+    for least in influence[influence > 0]:
+        k = fewest_decisions(mdp, policy, influence >= least * (1 - 1e-12))
+        assert (W >= (1 + least) ** k - 1e-9).all()
+
+
+def a_row_of_decisions(k):
+    """Pass each of k doors by one of two hands, which work always and seven times in nine."""
+    states = range(k)
+    hands = [Rational(1), Rational(7, 9)]
+    P = [[[x if t == s + 1 else 0 for t in states] for x in hands] for s in states]
+    r = [[x if s == k - 1 else 0 for x in hands] for s in states]
+    mdp = ExactMDP.of(P, r, [int(s == 0) for s in states])
+    return mdp, [[Rational(1, 2)] * 2] * k
+
+
+@pytest.mark.parametrize("k", [1, 2, 5, 20])
+def test_equal_decisions_compound_exactly(k):
+    mdp, policy = a_row_of_decisions(k)
+    old, new, _, influence, _ = exact_step(mdp, policy)
+    assert set(influence) == {Rational(1, 64)}
+    assert new.success_rate / old.success_rate == Rational(65, 64) ** k
+    floats = as_floats(mdp)
+    bounds = improvement_bounds(floats, evaluate(floats, np.array(policy, dtype=float)))
+    assert bounds.one_step / float(old.success_rate) == pytest.approx(65 / 64)
+    assert bounds.first_order / float(old.success_rate) == pytest.approx(1 + k / 64)
+
+
+def test_one_way_with_fewer_decisions_compounds_less():
+    """Behind the first of two doors, half of the time, the goal is there already."""
+    mdp, policy = a_row_of_decisions(2)
+    P = [[[x / 2 for x in row] for row in rows] for rows in mdp.transition]
+    r = [[sum(row) for row in P[0]], mdp.success[1]]
+    old, new, _, influence, _ = exact_step(ExactMDP.of(P, r, mdp.initial), policy)
+    assert influence == [Rational(1, 64)] * 2
+    assert Rational(65, 64) < new.success_rate / old.success_rate < Rational(65, 64) ** 2
+
+
+def test_twenty_decisions_in_numbers():
+    assert float(Rational(65, 64) ** 20) == pytest.approx(1.3635, abs=5e-5)
+    assert 1 + 1 / 64 == pytest.approx(1.0156, abs=5e-5)
+
+
+@given(acyclic_exact_mdps(), st.integers(0, 3))
+def test_multiplied_ratios_are_the_gain_and_added_ones_the_promise(case, seed):
+    """In rationals, for the imitator and for another policy, over a list of all successes."""
+    mdp, policy = case
+    old, new, _, influence, w = exact_step(mdp, policy)
+    wins = episodes_of_success(mdp, policy, old.success_rate)
+
+    def product(table, path):
+        return sp.prod(table[s][a] for s, a in path)
+
+    assert sum(p * product(w, path) for p, path in wins) == new.success_rate / old.success_rate
+    first_order = 1 + sum(
+        d * v / old.success_rate * i for d, v, i in zip(old.visits, old.V, influence, strict=True)
+    )
+    assert sum(p * (1 + sum(w[s][a] - 1 for s, a in path)) for p, path in wins) == first_order
+    other = [row[seed % len(row) :] + row[: seed % len(row)] for row in policy]
+    ratio = [
+        [x / y for x, y in zip(*rows, strict=True)] for rows in zip(other, policy, strict=True)
+    ]
+    changed = exact_evaluate(mdp, other).success_rate / old.success_rate
+    assert sum(p * product(ratio, path) for p, path in wins) == changed
+
+
+def test_products_of_ratios_in_symbols():
+    """Shoot or turn, then shoot better or worse, with all chances and both policies arbitrary."""
+    x, y, z, p, q, u, v = sp.symbols("x y z p q u v", positive=True)
+    detour = ExactMDP.of(TURN, [[x, 0], [y, z]], [1, 0])
+    behaviour, other = [[1 - p, p], [1 - q, q]], [[1 - u, u], [1 - v, v]]
+    old = exact_evaluate(detour, behaviour)
+    wins = episodes_of_success(detour, behaviour, old.success_rate)
+
+    def mean_product(ratio):
+        return sum(chance * sp.prod(ratio[s][a] for s, a in path) for chance, path in wins)
+
+    ratio = [
+        [b / a for a, b in zip(*rows, strict=True)] for rows in zip(behaviour, other, strict=True)
+    ]
+    gain = exact_evaluate(detour, other).success_rate / old.success_rate
+    assert sp.simplify(mean_product(ratio) - gain) == 0
+    _, pi_plus = exact_doob(detour, old, behaviour)
+    w = [[a / v for a in row] for row, v in zip(old.Q, old.V, strict=True)]
+    gain = exact_evaluate(detour, pi_plus).success_rate / old.success_rate
+    assert sp.simplify(mean_product(w) - gain) == 0
+
+
+@given(acyclic_exact_mdps())
+def test_the_remainder_is_what_products_have_beyond_sums(case):
+    """Summed over all sets of two decisions or more of an episode, in rationals."""
+    mdp, policy = case
+    old, new, _, influence, w = exact_step(mdp, policy)
+    d_plus = [d * v / old.success_rate for d, v in zip(old.visits, old.V, strict=True)]
+    promise = 1 + sum(d * i for d, i in zip(d_plus, influence, strict=True))
+    together = sum(
+        p * sp.prod(w[s][a] - 1 for s, a in chosen)
+        for p, path in episodes_of_success(mdp, policy, old.success_rate)
+        for size in range(2, len(path) + 1)
+        for chosen in combinations(path, size)
+    )
+    assert new.success_rate / old.success_rate - promise == together
+
+
+def test_outside_the_support_of_the_behaviour_the_products_see_nothing():
+    arms = ExactMDP.of([[[0], [0]]], [[Rational(1, 4), 1]], [1])
+    behaviour, other = [[1, 0]], [[Rational(1, 2), Rational(1, 2)]]
+    wins = episodes_of_success(arms, behaviour, Rational(1, 4))
+    seen = sum(p * Rational(1, 2) for p, _ in wins)
+    assert exact_evaluate(arms, other).success_rate / Rational(1, 4) > seen
+
+
+@given(mdps_with_policies())
+def test_every_state_has_the_floor_of_the_episodes_that_start_there(case):
+    mdp, policy = case
+    e = evaluate(mdp, policy)
+    after = evaluate(mdp, condition_on_success(policy, e.Q))
+    for s, start in enumerate(np.eye(mdp.n_states)):
+        there = SuccessMDP(mdp.transition, mdp.success, start)
+        from_s = evaluate(there, policy)
+        bounds = improvement_bounds(there, from_s)
+        skill = luck_decomposition(there, from_s).skill
+        assert bounds.whole_episode == pytest.approx(e.V[s] * np.exp(skill), rel=1e-9)
+        assert bounds.influence <= bounds.whole_episode * (1 + 1e-12)
+        assert bounds.whole_episode <= after.V[s] * (1 + 1e-12)
+        one = e.V[s] * (1 + action_influence(policy, e.Q)[s])
+        assert bounds.one_step == pytest.approx(one, rel=1e-12)
+
+
+@given(acyclic_exact_mdps())
+def test_the_floor_is_exact_only_if_all_successes_have_one_product(case):
+    mdp, policy = case
+    old, new, _, _, w = exact_step(mdp, policy)
+    wins = episodes_of_success(mdp, policy, old.success_rate)
+    products = {sp.prod(w[s][a] for s, a in path) for _, path in wins}
+    floats = as_floats(mdp)
+    floor = improvement_bounds(floats, evaluate(floats, np.array(policy, float))).whole_episode
+    exact = floor == pytest.approx(float(new.success_rate), rel=1e-12)
+    assert exact == (len(products) == 1)
+
+
+@given(acyclic_exact_mdps(deterministic=True, fixed_start=True))
+def test_without_luck_the_floor_is_certainty(case):
+    mdp, policy = case
+    floats = as_floats(mdp)
+    bounds = improvement_bounds(floats, evaluate(floats, np.array(policy, dtype=float)))
+    assert bounds.whole_episode == pytest.approx(1, rel=1e-12)
+
+
+def test_the_floor_can_be_exact_in_spite_of_luck():
+    arms = SuccessMDP.from_dense(np.zeros((1, 2, 1)), [[0.0, 0.5]], [1.0])
+    e = evaluate(arms, [[0.5, 0.5]])
+    assert improvement_bounds(arms, e).whole_episode == pytest.approx(0.5, rel=1e-12)
+    assert luck_decomposition(arms, e).transition == pytest.approx(np.log(2), rel=1e-12)
+
+
+@given(mdps_with_policies(), st.data())
+def test_any_policy_has_the_floor_of_its_drop_in_loss_on_successes(case, data):
+    mdp, policy = case
+    old = evaluate(mdp, policy)
+    new = data.draw(policies_of(mdp))
+    wins = successful_visits(old)[:, None] * condition_on_success(policy, old.Q)
+    drop = (wins * np.log(new / policy)).sum()
+    after = evaluate(mdp, new).success_rate
+    assert after >= old.success_rate * np.exp(drop) * (1 - 1e-12)
+
+
+def test_the_factor_of_influence_falls_and_is_its_integral():
+    """By quadrature, and seen through one decision: a bound that holds with V = 1 / x."""
+    nodes, weights = np.polynomial.legendre.leggauss(60)
+    t = (nodes + 1) / 2
+    x = np.array([1.001, 1.01, 1.5, 2.0, 5.0, 30.0])
+    integral = ((1 - t) / (1 + t * (x[:, None] - 1))) @ weights / 2
+    seen = []
+    for v in 1 / x:
+        gap = min(v, 1 - v) / 2
+        arms = SuccessMDP.from_dense(np.zeros((1, 2, 1)), [[v - gap, v + gap]], [1.0])
+        e = evaluate(arms, [[0.5, 0.5]])
+        bound = improvement_bounds(arms, e).influence / e.success_rate
+        seen.append(np.log(bound) / action_influence(e.policy, e.Q)[0])
+    np.testing.assert_allclose(seen, integral, rtol=1e-6)
+    assert (np.diff(seen) < 0).all()
+    assert seen[0] == pytest.approx(0.5, abs=2e-4)
+    assert seen[3] == pytest.approx(2 * np.log(2) - 1, rel=1e-9)
+
+
+@given(mdps_with_policies(full_support=False))
+def test_no_influence_exceeds_the_ceiling_of_the_extreme_actions(case):
+    mdp, policy = case
+    e = evaluate(mdp, policy)
+    influence = action_influence(policy, e.Q)
+    high = np.where(policy > 0, e.Q, 0).max(axis=1)
+    low = np.where(policy > 0, e.Q, 1).min(axis=1)
+    assert (e.V**2 * influence <= (high - e.V) * (e.V - low) + 1e-12).all()
+
+
+TURN = [[[0, 0], [0, 1]], [[0, 0], [0, 0]]]
+"""Take the shot (action 0) or turn to state 1 (action 1)."""
+
+
+def test_the_detour_promises_more_than_certainty():
+    detour = ExactMDP.of(TURN, [[Rational(9, 10), 0], [1, 0]], [1, 0])
+    coin = [[Rational(1, 2)] * 2] * 2
+    old, new, pi_plus, influence, _ = exact_step(detour, coin)
+    assert (old.success_rate, new.success_rate) == (Rational(7, 10), Rational(131, 140))
+    assert influence == [Rational(4, 49), 1]
+    assert pi_plus[0][1] == Rational(5, 14)
+    floats = as_floats(detour)
+    bounds = improvement_bounds(floats, evaluate(floats, np.full((2, 2), 0.5)))
+    assert bounds.first_order == pytest.approx(0.7 * (1 + 43 / 98), rel=1e-12)
+    assert bounds.first_order > 1
+    assert new.success_rate / old.success_rate - 1 == Rational(33, 98)
+    assert bounds.whole_episode < float(new.success_rate)
+
+
+def two_doors(behind_a, behind_b):
+    """Success averages 0.4 behind door a and 0.1 behind door b, with these relative swings."""
+    P = [[[0, 1, 0], [0, 0, 1]], *[[[0, 0, 0], [0, 0, 0]]] * 2]
+    r = [[0, 0]] + [
+        [v * (1 + x), v * (1 - x)]
+        for v, x in [(Rational(2, 5), behind_a), (Rational(1, 10), behind_b)]
+    ]
+    return ExactMDP.of(P, r, [1, 0, 0]), [[Rational(1, 2)] * 2] * 3
+
+
+def test_one_promise_and_one_movement_have_two_fates():
+    rates = []
+    for swings in [(Rational(1, 2), 0), (0, 1)]:
+        mdp, coin = two_doors(*swings)
+        old, new, pi_plus, _, _ = exact_step(mdp, coin)
+        floats, fair = as_floats(mdp), np.full((3, 2), 0.5)
+        e = evaluate(floats, fair)
+        movement = policy_movement(e, np.array(pi_plus, dtype=float))
+        assert movement == pytest.approx(0.56, rel=1e-12)
+        assert improvement_bounds(floats, e).first_order == pytest.approx(0.39, rel=1e-12)
+        rates.append((old.success_rate, new.success_rate))
+    better, worse = (Rational(1, 4), Rational(21, 50)), (Rational(1, 4), Rational(9, 25))
+    assert rates == [better, worse]
+
+
+def test_the_promise_is_crossed_both_ways_and_no_factor_bounds_it(rng):
+    below = above = 0
+    for table in rng.dirichlet(np.full(7, 0.1), (200, 5, 3)):
+        mdp = SuccessMDP.from_dense(table[..., :5], table[..., 5], np.full(5, 0.2))
+        e = evaluate(mdp, np.full((5, 3), 1 / 3))
+        promise, truth = improvement_bounds(mdp, e).first_order, one_rate_after(mdp, e.policy)
+        below, above = below + (promise < truth - 1e-9), above + (promise > truth + 1e-9)
+    assert min(below, above) > 40
+    for shot in (0.1, 0.01):
+        poor = SuccessMDP.from_dense(TURN, [[shot, 0], [1, 0]], [1, 0])
+        e = evaluate(poor, [[0.5, 0.5], [shot**3, 1 - shot**3]])
+        promise = improvement_bounds(poor, e).first_order
+        assert promise > 0.5 / shot * one_rate_after(poor, e.policy)
+    gaps = [Rational(65, 64) ** k / (1 + Rational(k, 64)) for k in (100, 500)]
+    assert gaps[0] > 1.5
+    assert gaps[1] > 200
+
+
+def test_bounds_on_the_icy_lake():
+    lake = from_gymnasium(gymnasium.make("FrozenLake-v1"), outcome=positive_ending)
+    e = evaluate(lake, np.full((11, 4), 0.25))
+    bounds = improvement_bounds(lake, e)
+    assert e.success_rate == pytest.approx(0.013940, abs=5e-7)
+    assert bounds.first_order == pytest.approx(0.026105, abs=5e-7)
+    assert bounds.whole_episode == pytest.approx(0.022983, abs=5e-7)
+    assert bounds.one_step == pytest.approx(0.013961, abs=5e-7)
+    assert one_rate_after(lake, e.policy) == pytest.approx(0.031198, abs=5e-7)

@@ -1,24 +1,35 @@
-"""The pictures with handles, handled: by keyboard, and silent without scripts."""
+"""The pictures with handles, handled: by keyboard, by pointer, and silent without scripts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Locator, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from sc_utils import action_influence
 
-PAGE = "chapters/imitating_success.html"
+BANDIT = "chapters/imitating_success.html"
+SIMPLEX = "chapters/geometry.html"
 
 
 @pytest.fixture
-def bandit(browser: Browser, base: str) -> Iterator[Locator]:
+def page(browser: Browser) -> Iterator[Page]:
     context = browser.new_context()
-    page = context.new_page()
-    page.goto(base + PAGE)
-    yield page.locator(".sc-interactive")
+    yield context.new_page()
     context.close()
+
+
+@pytest.fixture
+def bandit(page: Page, base: str) -> Locator:
+    page.goto(base + BANDIT)
+    return page.locator(".sc-interactive")
+
+
+@pytest.fixture
+def simplex(page: Page, base: str) -> Locator:
+    page.goto(base + SIMPLEX)
+    return page.get_by_role("group", name="Three trust regions of one budget")
 
 
 def test_a_slider_moves_by_key_and_the_numbers_follow(bandit: Locator) -> None:
@@ -40,9 +51,125 @@ def test_where_nothing_is_played_or_succeeds_it_says_so(bandit: Locator) -> None
     expect(bandit.locator("[aria-live]")).to_contain_text("Nothing succeeds")
 
 
-def test_without_scripts_a_sentence_stands_there(browser: Browser, base: str) -> None:
+@pytest.mark.parametrize("name", [BANDIT, SIMPLEX])
+def test_without_scripts_a_sentence_stands_there(browser: Browser, base: str, name: str) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
-    page.goto(base + PAGE)
+    page.goto(base + name)
     expect(page.locator(".sc-interactive")).to_contain_text("it needs JavaScript")
+    context.close()
+
+
+def turn(simplex: Locator, action: str, slider: str, *keys: str) -> None:
+    """Press keys on a slider of an action; a page up or down is a tenth."""
+    handle = simplex.get_by_role("group", name=f"Action {action}").get_by_role(
+        "slider", name=slider
+    )
+    for key in keys:
+        handle.press(key)
+
+
+def play(simplex: Locator) -> None:
+    """Set, by keys alone, the policy to (.4, .4, .2) and its values to (.2, .4, .8)."""
+    turn(simplex, "A", "played", "End", "Home", *["PageUp"] * 5)  # the others share the rest
+    turn(simplex, "C", "played", "Home")
+    turn(simplex, "A", "played", "Home", *["PageUp"] * 5)
+    turn(simplex, "C", "played", "PageUp", "PageUp")
+    for action, tenths in ("A", 2), ("B", 4), ("C", 8):
+        turn(simplex, action, "succeeds", "Home", *["PageUp"] * tenths)
+
+
+def found(simplex: Locator, name: str) -> str:
+    """What is said of one of the policies."""
+    return simplex.locator(".found").filter(has_text=name).inner_text().replace("\n", " ")
+
+
+def test_by_keys_alone_the_data_set_the_budget_and_the_optimum_is_the_imitator(
+    simplex: Locator,
+) -> None:
+    play(simplex)
+    simplex.get_by_role("button", name="the budget that the data set").press("Enter")
+    said = simplex.locator("[aria-live]")
+    expect(said).to_contain_text("Budget 0.300, which the data set: the χ² optimum is π₊.")
+    budget = simplex.get_by_role("slider", name="budget")
+    expect(budget).to_have_attribute("aria-valuetext", "0.300")
+    for name in "π₊", "best in χ²":
+        assert found(simplex, name).split() == [
+            *name.split(),
+            *["gains", "30.0%", "A", "20.0%", "B", "40.0%", "C", "40.0%"],
+        ]
+    budget.press("Home")
+    expect(said).to_contain_text("Budget 0.00, where the data set 0.300: the χ² optimum is π₀.")
+    for name in "χ²", "forward KL", "reverse KL":
+        assert "gains 0.0%" in found(simplex, f"best in {name}")
+    budget.press("End")
+    expect(said).to_contain_text("Budget 8.00, where the data set 0.300: the χ² optimum is beyond")
+    assert "gains 100.0%" in found(simplex, "best in forward KL")
+
+
+def test_where_nothing_can_be_gained_it_says_so(simplex: Locator) -> None:
+    said = simplex.locator("[aria-live]")
+    for action in "ABC":
+        turn(simplex, action, "succeeds", "End")
+    expect(said).to_contain_text("All that is played succeeds equally often: π₊ is π₀.")
+    for action in "ABC":
+        turn(simplex, action, "succeeds", "Home")
+    expect(said).to_contain_text("Nothing that is played succeeds")
+
+
+def test_every_handle_is_on_the_way_of_the_tabulator(simplex: Locator, page: Page) -> None:
+    simplex.get_by_role("slider", name="budget").focus()
+    reached = []
+    for _ in range(8):
+        reached.append(page.evaluate("document.activeElement.closest('label, button').innerText"))
+        page.keyboard.press("Tab")
+    assert [text.split("\n")[0] for text in reached] == [
+        *["budget", "the budget that the data set"],
+        *["played", "succeeds"] * 3,
+    ]
+
+
+def middle(handle: Locator) -> tuple[float, float]:
+    box = handle.bounding_box()
+    assert box is not None
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def test_the_behaviour_is_dragged(simplex: Locator, page: Page) -> None:
+    play(simplex)
+    handle, said = simplex.locator(".handle"), simplex.locator("[aria-live]")
+    handle.scroll_into_view_if_needed()
+    before, (x, y) = said.inner_text(), middle(handle)
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 12, y - 30, steps=4)
+    assert middle(handle) == pytest.approx((x + 12, y - 30), abs=1)
+    assert said.inner_text() != before
+    page.mouse.move(x, y + 900, steps=4)  # far below: as far as the triangle goes
+    page.mouse.up()
+    page.mouse.move(x, y)  # let go, it stays
+    outputs = simplex.get_by_role("group", name="Action").get_by_role("status").all_inner_texts()
+    played = [float(text) for text in outputs[::2]]
+    assert played[2] == 0
+    assert sum(played) == pytest.approx(1, abs=0.002)
+    expect(said).to_contain_text("C is never played: nothing is known of it")
+
+
+@pytest.mark.parametrize("width", [1280, 360])
+def test_nothing_around_it_moves(browser: Browser, base: str, width: int) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 900})
+    page = context.new_page()
+    shifts = "new PerformanceObserver(list => list.getEntries().forEach(e => shifts.push(e.value)))"
+    page.add_init_script(f"window.shifts = []; {shifts}.observe({{type: 'layout-shift'}})")
+    page.goto(base + SIMPLEX)
+    simplex = page.locator(".sc-interactive")
+    heights = set()
+    for slider in simplex.get_by_role("slider").all():
+        for key in "End", "Home", "PageUp":
+            slider.press(key)
+            box = simplex.bounding_box()
+            assert box is not None
+            heights.add(round(box["height"]))
+    assert len(heights) == 1
+    assert sum(page.evaluate("window.shifts")) < 0.02
     context.close()

@@ -1,0 +1,36 @@
+// What the pictures with handles share: elements, sliders, and numbers as words.
+
+export const NAMES = ["A", "B", "C", "D", "E", "F"];
+export const percent = (x) => `${(100 * x).toFixed(1)}%`;
+export const number = (x) => (x < 0.001 && x > 0 ? x.toExponential(1) : x.toFixed(3));
+
+export function fill(node, attributes, children = []) {
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  node.append(...children);
+  return node;
+}
+
+export function element(tag, attributes = {}, ...children) {
+  return fill(document.createElement(tag), attributes, children);
+}
+
+// A range with its name and its number; `set` moves it, also to where its steps do not reach.
+export function slider(label, { value, max, step, show }, onInput) {
+  const shown = element("output");
+  const input = element("input", { type: "range", min: 0, max, step });
+  const say = (x) => {
+    shown.textContent = show(x);
+    input.setAttribute("aria-valuetext", show(x));
+  };
+  const set = (x) => {
+    input.value = x;
+    say(x);
+  };
+  input.addEventListener("input", () => {
+    say(Number(input.value));
+    onInput(Number(input.value));
+  });
+  set(value);
+  const node = element("label", {}, element("span", {}, label), input, shown);
+  return Object.assign(node, { set });
+}
