@@ -87,7 +87,7 @@ def execute(root: Path, folder: Path, timeout: int, report: Callable[[str], None
     with ThreadPoolExecutor(WORKERS) as pool:
         runs = {
             pool.submit(
-                _run,
+                run_notebook,
                 notebook,
                 cwd=str((root / name).parent),
                 timeout=timeout,
@@ -114,7 +114,7 @@ def execute(root: Path, folder: Path, timeout: int, report: Callable[[str], None
     return failures
 
 
-def _run(notebook: NotebookNode, **how: Any) -> ExecutionResult:
+def run_notebook(notebook: NotebookNode, **how: Any) -> ExecutionResult:
     """Run a notebook, and once more if its kernel dies: another may have taken its port."""
     try:
         return single_nb_execution(notebook, **how)
