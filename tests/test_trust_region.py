@@ -402,17 +402,41 @@ def test_log_loss_with_a_penalty_is_minimised_by_the_mixture():
     np.testing.assert_allclose(fitted, (pi_plus + beta * policy) / (1 + beta), atol=1e-5)
 
 
-def test_the_other_penalty_shortens_the_step_too_but_bends_the_path():
+def penalised(policy, Q, beta):
+    """The minimiser of KL(pi_+||pi) + beta KL(pi||pi_0), by the solver that knows no derivation."""
+    pi = cp.Variable(policy.size, nonneg=True)
+    kept = condition_on_success(policy, Q)
+    loss = -cp.sum(cp.multiply(kept, cp.log(pi))) + beta * cp.sum(cp.rel_entr(pi, policy))
+    problem = cp.Problem(cp.Minimize(loss), [cp.sum(pi) == 1])
+    problem.solve(solver=cp.CLARABEL, tol_gap_abs=1e-9, tol_gap_rel=1e-9)
+    return pi.value
+
+
+@pytest.mark.parametrize("beta", [0.05, 0.5, 3.0])
+def test_the_other_penalty_shortens_the_step_too_but_bends_the_path(beta):
+    for e in random_behaviours()[:12]:
+        policy, Q = e.policy[0], e.Q[0]
+        pi, pi_plus = penalised(policy, Q, beta), condition_on_success(policy, Q)
+        slopes = (pi_plus / pi) - beta * np.log(pi / policy)
+        assert np.ptp(slopes) < 1e-3 * abs(slopes).max()
+        influence = float(action_influence(policy, Q))
+        moved, gained = chi_squared(pi, policy), (pi @ Q) / (policy @ Q) - 1
+        assert moved < influence
+        assert gained**2 < moved * influence < influence**2  # below the path, which is the root
+
+
+def test_the_other_penalty_bends_no_path_of_two_values():
+    """Three actions, two of which succeed equally often."""
+    policy, Q = np.array([0.5, 0.3, 0.2]), np.array([0.2, 0.2, 0.6])
+    pi = penalised(policy, Q, 0.5)
+    shares = (pi - policy) / (condition_on_success(policy, Q) - policy)
+    np.testing.assert_allclose(shares, shares[0], rtol=1e-4)
+    assert 0 < shares[0] < 1
+
+
+def test_the_other_penalty_can_bend_the_path_a_good_deal():
     policy, Q = np.array([0.5, 0.3, 0.2]), np.array([0.1, 0.2, 0.6])
-    pi_plus = condition_on_success(policy, Q)
-
-    def loss(z):
-        log_pi = z - np.logaddexp.reduce(z)
-        return -pi_plus @ log_pi + 0.5 * np.exp(log_pi) @ (log_pi - np.log(policy))
-
-    z = minimize(loss, np.zeros(3), tol=1e-10).x
-    fitted = np.exp(z - np.logaddexp.reduce(z))
-    shares = (fitted - policy) / (pi_plus - policy)  # equal on the path
+    shares = (penalised(policy, Q, 0.5) - policy) / (condition_on_success(policy, Q) - policy)
     assert 0 < shares.min() < shares.max() - 0.1
     assert shares.max() < 1
 
