@@ -861,6 +861,17 @@ def test_with_two_actions_in_one_state_every_ball_is_tangent(name):
     assert best - 0.001 < max(gains) <= best + 1e-12
 
 
+def test_an_unvisited_state_with_a_weight_of_its_own_spoils_it():
+    """To stand still there costs no gain and frees a budget: the theorem leaves such states out."""
+    aside = SuccessMDP.from_dense(np.zeros((2, 3, 2)), [[0.2, 0.5, 0.9], [0.1, 0.5, 0.9]], [1, 0])
+    e = evaluate(aside, SMALL_POLICY)
+    pi_plus = condition_on_success(e.policy, e.Q)
+    weights = np.array([1.0, 0.5])
+    rival = np.stack([success_step(e.policy[0], e.Q[0], 1.05), e.policy[1]])
+    assert movement_by("chi2", weights, e, rival) < movement_by("chi2", weights, e, pi_plus)
+    assert surrogate_gain(e, rival) == pytest.approx(1.05 * surrogate_gain(e, pi_plus), rel=1e-12)
+
+
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("times", [0.2, 1.0, 3.0, 7.0])
 def test_a_general_solver_finds_the_path_at_every_radius(seed, times):
@@ -972,6 +983,18 @@ def test_the_policy_gradient_in_logits_is_the_natural_step(seed):
     e = evaluate(mdp, policy)
     step = logit_gradient(mdp, policy) / successful_visits(e)[:, np.newaxis]
     np.testing.assert_allclose(policy + step, condition_on_success(policy, e.Q), atol=1e-7)
+
+
+def test_where_an_action_never_succeeds_two_faces_have_a_supremum_and_no_summit():
+    policy, Q = np.array([0.5, 0.3, 0.2]), np.array([0.0, 0.4, 0.9])
+    pi_plus = condition_on_success(policy, Q)
+    supremum = (pi_plus[1:] * np.log(pi_plus[1:])).sum()
+    gaps = []
+    for logit in (-5, -10, -20):
+        law = softmax(np.r_[logit, np.log(pi_plus[1:])])
+        face = (pi_plus - policy) @ np.log(law / policy) - kl_divergence(policy, law)
+        gaps.append(supremum - (face + pi_plus @ np.log(policy)))
+    np.testing.assert_allclose(gaps, np.log1p(np.exp([-5, -10, -20])), rtol=1e-6)
 
 
 @given(behaviours())
