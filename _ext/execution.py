@@ -21,9 +21,8 @@ from docutils import nodes
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
 from jupyter_cache.cache.main import JupyterCacheBase
-from jupyter_cache.executors.utils import single_nb_execution
+from jupyter_cache.executors.utils import ExecutionResult, single_nb_execution
 from myst_nb.core.read import is_myst_markdown_notebook, myst_nb_reader_plugin
-from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
 from sphinx.application import Sphinx
 from sphinx.config import Config
@@ -88,7 +87,7 @@ def execute(root: Path, folder: Path, timeout: int, report: Callable[[str], None
     with ThreadPoolExecutor(WORKERS) as pool:
         runs = {
             pool.submit(
-                single_nb_execution,
+                run_notebook,
                 notebook,
                 cwd=str((root / name).parent),
                 timeout=timeout,
@@ -102,7 +101,7 @@ def execute(root: Path, folder: Path, timeout: int, report: Callable[[str], None
             name, notebook = runs[run]
             try:
                 result = run.result()
-            except DeadKernelError as error:
+            except RuntimeError as error:
                 report(f"  {name}: its kernel died")
                 failures.append(Failure(f"{name}.md", str(error)))
                 continue
@@ -113,6 +112,14 @@ def execute(root: Path, folder: Path, timeout: int, report: Callable[[str], None
             bundle = CacheBundleIn(notebook, name, data={"execution_seconds": result.time})
             cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
     return failures
+
+
+def run_notebook(notebook: NotebookNode, **how: Any) -> ExecutionResult:
+    """Run a notebook, and once more if its kernel dies: another may have taken its port."""
+    try:
+        return single_nb_execution(notebook, **how)
+    except RuntimeError:
+        return single_nb_execution(notebook, **how)
 
 
 def _record(cache: JupyterCacheBase, notebook: NotebookNode) -> Any:

@@ -1,8 +1,11 @@
 // What the pictures with handles share: elements, sliders, and numbers as words.
 
 export const NAMES = ["A", "B", "C", "D", "E", "F"];
-export const percent = (x) => `${(100 * x).toFixed(1)}%`;
-export const number = (x) => (x < 0.001 && x > 0 ? x.toExponential(1) : x.toFixed(3));
+// What differs by rounding alone must look the same.
+export const clean = (x) => Number(x.toPrecision(9));
+export const percent = (x) => `${clean(100 * x).toFixed(1)}%`;
+export const number = (x) =>
+  x < 0.001 && x > 0 ? clean(x).toExponential(1) : clean(x).toFixed(3);
 
 export function fill(node, attributes, children = []) {
   for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);

@@ -121,7 +121,7 @@ class Simplex:
             "Here a triangle of policies would be moved by hand; it needs JavaScript. It starts "
             f"from the behaviour {policy}, success probabilities {Q} and a budget of {budget:.3g}. "
             "What it shows: at equal budget the χ² ball holds back rare actions most and the "
-            "reverse KL ball least; and when the budget is the action-influence, the best policy "
+            "KL(π₀‖π) ball least; and when the budget is the action-influence, the best policy "
             "of the χ² ball is the success-conditioned one."
         )
         return inline("simplex.js", self.state, instead)

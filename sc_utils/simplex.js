@@ -1,7 +1,7 @@
 // Three actions, a behaviour policy, and three trust regions of one budget around it.
 // `compute` is the mathematics, tested against the package; `render` has the anywidget signature.
 
-import { NAMES, element, fill, number, percent, slider } from "./controls.js";
+import { NAMES, clean, element, fill, number, percent, slider } from "./controls.js";
 
 // Each divergence as a sum over the actions played, of the policy x and the behaviour p; and the
 // policies that gain most within its balls: p times the tilt of how far an action is from the best.
@@ -71,14 +71,17 @@ const path = (policies) => `M${policies.map(spot).join("L")}`;
 // The policies that are marked: how, what stands beside the mark, and their names in the words.
 const MARKS = {
   before: { mark: "M-7 0a7 7 0 1 0 14 0a7 7 0 1 0-14 0z", label: "π₀" },
-  after: { mark: "M-5 0a5 5 0 1 0 10 0a5 5 0 1 0-10 0z", label: "π₊", name: "π₊" },
-  chi: { mark: "M-8-8h16v16h-16z", label: "χ²", name: "best in χ²" },
-  forward: { mark: "M0-8L7 5h-14z", label: "forward KL", name: "best in forward KL" },
-  reverse: { mark: "M0-8L7 0L0 8L-7 0z", label: "reverse KL", name: "best in reverse KL" },
+  after: { mark: "M-5 0a5 5 0 1 0 10 0a5 5 0 1 0-10 0z", label: "π₊", name: "π₊, imitation" },
+  chi: { mark: "M-8-8h16v16h-16z", label: "χ²", name: "best in χ²(π‖π₀)" },
+  forward: { mark: "M0-8L7 5h-14z", label: "KL(π‖π₀)", name: "best in KL(π‖π₀)" },
+  reverse: { mark: "M0-8L7 0L0 8L-7 0z", label: "KL(π₀‖π)", name: "best in KL(π₀‖π)" },
 };
 const KINDS = Object.keys(MARKS);
 const TRIANGLE = "The triangle of policies; the words below say what it shows.";
-const HINT = "Drag π₀, or move the sliders. On a grey line the gain is the same.";
+const HINT =
+  "π₀ plays now, and π₊ imitates its successes. Each border encloses the policies within the " +
+  "budget; the mark on it succeeds most. Gains are relative to π₀, and equal along a grey line. " +
+  "Drag π₀, or move the sliders.";
 
 function svg(tag, attributes = {}, ...children) {
   return fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
@@ -105,8 +108,8 @@ const meet = (p, q) =>
 
 function settle(spots) {
   const marks = spots.map(([x, y]) => ({ x, y, w: 16 }));
-  const taken = [{ x: WIDE / 2, y: BOTTOM - HEIGHT - 14, w: 90 }];
-  taken.push({ x: 45, y: BOTTOM + 18, w: 90 }, { x: WIDE - 45, y: BOTTOM + 18, w: 90 });
+  const taken = [{ x: WIDE / 2, y: BOTTOM - HEIGHT - 14, w: 118 }];
+  taken.push({ x: 59, y: BOTTOM + 18, w: 118 }, { x: WIDE - 59, y: BOTTOM + 18, w: 118 });
   for (const [i, [x, y]] of spots.entries()) {
     const w = 4 + 7 * MARKS[KINDS[i]].label.length;
     const cost = (at) =>
@@ -123,7 +126,7 @@ function settle(spots) {
 }
 
 const small = (x) => x > 1e-9 && x < 1e-3;
-const relative = (x) => (small(x) ? `${(100 * x).toPrecision(2)}%` : percent(x));
+const relative = (x) => (small(x) ? `${clean(100 * x).toPrecision(2)}%` : percent(x));
 
 function verdict({ V, influence, after, balls }, { policy, budget }) {
   if (V === 0) return "Nothing that is played succeeds, so there is nothing to imitate: π₊ is π₀.";
@@ -132,10 +135,11 @@ function verdict({ V, influence, after, balls }, { policy, budget }) {
   const moved = budget < influence ? "is on the way to π₊" : "is beyond π₊";
   const where = equal ? "is π₊" : budget > 0 ? moved : "is π₀";
   const own = Math.abs(budget - influence) < 1e-6 * influence;
-  const data = own ? "which the data set" : `where the data set ${influence.toPrecision(3)}`;
+  const [spent, moves] = [budget, influence].map((x) => clean(x).toPrecision(3));
+  const allowed = own ? ", which is the budget" : `; the budget is ${spent}`;
   const idle = NAMES[policy.indexOf(0)];
   return (
-    `Budget ${budget.toPrecision(3)}, ${data}: the χ² optimum ${where}.` +
+    `Imitation moves ${moves} in χ²${allowed}: the best in χ² ${where}.` +
     (idle ? ` ${idle} is never played: nothing is known of it, so the balls do without.` : "")
   );
 }
@@ -151,7 +155,7 @@ export function render({ model, el }) {
   const borders = Object.keys(BALLS).map(line);
   const [marks, leaders] = [KINDS.map(mark), KINDS.map(() => svg("path", { class: "leader" }))];
   const labels = KINDS.map((kind) => svg("text", { class: "label" }, MARKS[kind].label));
-  const wins = [
+  const corners = [
     svg("text", { x: 0, y: BOTTOM + 22 }),
     svg("text", { x: WIDE, y: BOTTOM + 22, "text-anchor": "end" }),
     svg("text", { x: WIDE / 2, y: BOTTOM - HEIGHT - 10, "text-anchor": "middle" }),
@@ -162,7 +166,7 @@ export function render({ model, el }) {
     { viewBox: `0 0 ${WIDE} ${BOTTOM + 30}`, role: "img", "aria-label": TRIANGLE },
     contours,
     svg("path", { class: "edge", d: `${path([0, 1, 2].map(corner))}Z` }),
-    ...[borders, leaders, [...marks].reverse(), wins, labels, handle].flat(),
+    ...[borders, leaders, [...marks].reverse(), corners, labels, handle].flat(),
   );
 
   // The words.
@@ -193,7 +197,9 @@ export function render({ model, el }) {
     const [cx, cy] = spots[0];
     fill(handle, { cx, cy });
     fill(contours, { d: levels(state.Q) });
-    wins.forEach((node, a) => { node.textContent = `${NAMES[a]} wins ${percent(state.Q[a])}`; });
+    corners.forEach((node, a) => {
+      node.textContent = `${NAMES[a]} succeeds ${percent(state.Q[a])}`;
+    });
     const gains = [result.influence, ...balls.map((ball) => ball.gain)];
     rows.forEach(({ gain, shares }, i) => {
       gain.textContent = ` gains ${relative(gains[i])}`;
@@ -220,7 +226,7 @@ export function render({ model, el }) {
   const cube = { max: 2, step: 0.01, value: Math.cbrt(state.budget), show: (x) => number(x ** 3) };
   const spend = (budget) => { state.budget = budget; draw(); };
   const budget = slider("budget", cube, (x) => spend(x ** 3));
-  const button = element("button", { type: "button" }, "the budget that the data set");
+  const button = element("button", { type: "button" }, "the budget that imitation uses");
   button.addEventListener("click", () => {
     spend(compute(state).influence);
     budget.set(Math.cbrt(state.budget));

@@ -233,35 +233,25 @@ def step_for_radius(evaluation: Evaluation, radius: float) -> float:
     -----
     Between two dropouts, :math:`D = a \eta^2 + b`: with m the behaviour's probability of the
     actions that are left and v their variance of w, a state adds :math:`d_+ m v` to a and
-    :math:`d_+ (1/m - 1)` to b. The right piece is found among all dropouts of all states.
+    :math:`d_+ (1/m - 1)` to b. As actions drop out a falls, so that D is concave in
+    :math:`\eta^2`, and Newton's method comes to the right piece from below in a few steps.
     """
     radius, d_plus = _as_radius(radius), successful_visits(evaluation)
     seen = d_plus > 0
     d, pi_0 = d_plus[seen], evaluation.policy[seen]
     w = _ratio(pi_0, evaluation.Q[seen])
     drops = _dropouts(pi_0, w)
-
-    def piece(eta: float) -> tuple[float, float]:
-        """Slope a and offset b of D just before `eta`."""
-        mass, lost, gap = _remaining(pi_0, w, drops >= eta)
-        scatter = (pi_0 * np.where(drops >= eta, gap, 0) ** 2).sum(axis=-1)
-        return float(d @ scatter), float(d @ (lost / mass))
-
-    steps = np.unique(drops[np.isfinite(drops)])
-    if steps.size == 0:
-        return 1.0
-    low, high = 0, steps.size  # the first dropout by which D has reached the radius
-    while low < high:
-        middle = (low + high) // 2
-        a, b = piece(steps[middle])
-        if a * steps[middle] ** 2 + b < radius:
-            low = middle + 1
-        else:
-            high = middle
-    if low == steps.size:
-        return np.inf
-    a, b = piece(steps[low])
-    return float(np.sqrt(max(radius - b, 0) / a))
+    eta, left = 0.0, np.full(w.shape, True)
+    while True:
+        mass, lost, gap = _remaining(pi_0, w, left)
+        a = d @ (pi_0 * np.where(left, gap, 0) ** 2).sum(axis=1)
+        if a == 0:  # the best are left
+            return np.inf if eta > 0 else 1.0
+        further = float(np.sqrt(max(radius - d @ (lost / mass), 0) / a))
+        left = (drops > further) | np.isinf(drops)
+        if further <= eta or not ((drops > eta) & ~left).any():
+            return further
+        eta = further
 
 
 def success_step(policy: ArrayLike, Q: ArrayLike, step: ArrayLike) -> Array:

@@ -203,6 +203,36 @@ def test_three_numbers_for_any_number_of_actions():
     assert sp.expand(movement - draw.expect((w - 1) ** 3)) != 0
 
 
+@given(st.data())
+def test_summed_gain_of_any_policy_is_bounded_by_its_movement_and_the_radius(data):
+    """So the radius is at least the squared gain over the movement; on the straight way, equal."""
+    mdp, policy = data.draw(mdps_with_policies())
+    new, e = data.draw(policies_of(mdp, full_support=False)), evaluate(mdp, policy)
+    radius, bent = trust_region_radius(e), condition_on_success(policy, e.Q)
+    gain = surrogate_gain(e, new) / e.success_rate
+    movement = policy_movement(e, new)
+    assert gain**2 <= movement * radius * (1 + 1e-9) + 1e-12
+    assert -1e-9 <= radius - 2 * gain + movement  # the squared distance to the imitator
+    way = (policy + bent) / 2
+    gain, movement = surrogate_gain(e, way) / e.success_rate, policy_movement(e, way)
+    assert gain**2 == pytest.approx(movement * radius, rel=1e-9, abs=1e-13)
+    assert movement == pytest.approx(gain / 2, rel=1e-9, abs=1e-13)  # half of the way is gone
+
+
+def test_switching_one_state_is_first_order_only_where_episodes_do_not_return():
+    """In a loop the switched action is played again and again: the gain is not d_0 A_0."""
+    loop = SuccessMDP.from_dense([[[0.5], [0.0]]], [[0.2, 0.3]], [1.0])
+    pi_0 = np.array([[0.5, 0.5]])
+    e = evaluate(loop, pi_0)
+    assert e.success_rate == pytest.approx(1 / 3, rel=1e-12)
+    assert e.visits == pytest.approx([4 / 3], rel=1e-12)
+    pi_plus = condition_on_success(pi_0, e.Q)
+    first_order = surrogate_gain(e, pi_plus)
+    whole = evaluate(loop, pi_plus).success_rate - e.success_rate
+    assert first_order == pytest.approx(1 / 225, rel=1e-12)
+    assert whole == pytest.approx(2 / 435, rel=1e-12)
+
+
 def test_ratio_on_successes_is_the_gain_for_any_number_of_actions():
     X, W, V = sp.symbols("X W V", positive=True)  # pi / pi_0, Q, and the means 1 and V
     draw = ActionDraw({X: 1, W: V})

@@ -205,6 +205,21 @@ def test_a_large_budget_reaches_the_corner_except_for_the_reverse_divergence(sim
     assert min(balls["reverse"]["optimum"]) > 0
 
 
+def test_what_differs_by_rounding_alone_is_shown_alike():
+    """43.75 % lies between 43.7 and 43.8: solved for and computed, it must look the same."""
+    engine = MiniRacer()
+    engine.eval(script("simplex.js"))
+    for text in ("percent(x)", "number(x)", "relative(x)"):
+        for x in (0.4375, 0.0625, 0.12345, 1e-4 + 5e-6, 0.0, 1.0):
+            shown = {
+                engine.eval(text.replace("x", repr(y)))
+                for y in (x, x * (1 - 1e-13), x * (1 + 1e-13))
+            }
+            assert len(shown) == 1
+    assert engine.eval("percent(0.4375)") == "43.8%"
+    engine.close()
+
+
 HANDLED = [Bandit([5, 5], [0.495, 0.505]), Simplex([0.5, 0.3, 0.2], [0.2, 0.4, 0.9], 0.1)]
 
 

@@ -1,26 +1,29 @@
 """The trust region: the problem, its certificate, its solution at every radius, the rival balls."""
 
+from fractions import Fraction
 from functools import cache
 
 import cvxpy as cp
 import gymnasium
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from scipy.optimize import minimize
-from sympy import Rational
+from scipy.optimize import minimize, minimize_scalar
+from scipy.special import entr, softmax
+from sympy import Rational, sympify
 
 from sc_utils.conditioning import (
     action_influence,
     chi_squared,
     condition_on_failure,
     condition_on_success,
+    kl_divergence,
     successful_visits,
 )
-from sc_utils.environments import bandit, from_gymnasium, positive_ending
+from sc_utils.environments import bandit, from_gymnasium, positive_ending, random_mdp
 from sc_utils.mdp import SuccessMDP, evaluate
-from sc_utils.symbolic import exact_evaluate, trajectories
+from sc_utils.symbolic import ExactMDP, exact_evaluate, trajectories
 from sc_utils.trust_region import (
     certificate,
     chi_squared_reach,
@@ -399,17 +402,41 @@ def test_log_loss_with_a_penalty_is_minimised_by_the_mixture():
     np.testing.assert_allclose(fitted, (pi_plus + beta * policy) / (1 + beta), atol=1e-5)
 
 
-def test_the_other_penalty_shortens_the_step_too_but_bends_the_path():
+def penalised(policy, Q, beta):
+    """The minimiser of KL(pi_+||pi) + beta KL(pi||pi_0), by the solver that knows no derivation."""
+    pi = cp.Variable(policy.size, nonneg=True)
+    kept = condition_on_success(policy, Q)
+    loss = -cp.sum(cp.multiply(kept, cp.log(pi))) + beta * cp.sum(cp.rel_entr(pi, policy))
+    problem = cp.Problem(cp.Minimize(loss), [cp.sum(pi) == 1])
+    problem.solve(solver=cp.CLARABEL, tol_gap_abs=1e-9, tol_gap_rel=1e-9)
+    return pi.value
+
+
+@pytest.mark.parametrize("beta", [0.05, 0.5, 3.0])
+def test_the_other_penalty_shortens_the_step_too_but_bends_the_path(beta):
+    for e in random_behaviours()[:12]:
+        policy, Q = e.policy[0], e.Q[0]
+        pi, pi_plus = penalised(policy, Q, beta), condition_on_success(policy, Q)
+        slopes = (pi_plus / pi) - beta * np.log(pi / policy)
+        assert np.ptp(slopes) < 1e-3 * abs(slopes).max()
+        influence = float(action_influence(policy, Q))
+        moved, gained = chi_squared(pi, policy), (pi @ Q) / (policy @ Q) - 1
+        assert moved < influence
+        assert gained**2 < moved * influence < influence**2  # below the path, which is the root
+
+
+def test_the_other_penalty_bends_no_path_of_two_values():
+    """Three actions, two of which succeed equally often."""
+    policy, Q = np.array([0.5, 0.3, 0.2]), np.array([0.2, 0.2, 0.6])
+    pi = penalised(policy, Q, 0.5)
+    shares = (pi - policy) / (condition_on_success(policy, Q) - policy)
+    np.testing.assert_allclose(shares, shares[0], rtol=1e-4)
+    assert 0 < shares[0] < 1
+
+
+def test_the_other_penalty_can_bend_the_path_a_good_deal():
     policy, Q = np.array([0.5, 0.3, 0.2]), np.array([0.1, 0.2, 0.6])
-    pi_plus = condition_on_success(policy, Q)
-
-    def loss(z):
-        log_pi = z - np.logaddexp.reduce(z)
-        return -pi_plus @ log_pi + 0.5 * np.exp(log_pi) @ (log_pi - np.log(policy))
-
-    z = minimize(loss, np.zeros(3), tol=1e-10).x
-    fitted = np.exp(z - np.logaddexp.reduce(z))
-    shares = (fitted - policy) / (pi_plus - policy)  # equal on the path
+    shares = (penalised(policy, Q, 0.5) - policy) / (condition_on_success(policy, Q) - policy)
     assert 0 < shares.min() < shares.max() - 0.1
     assert shares.max() < 1
 
@@ -650,3 +677,424 @@ def test_chi_squared_is_what_the_movement_weighs():
     new = np.full(e.policy.shape, 1 / 3)
     by_hand = (e.visits * e.V / e.success_rate) @ chi_squared(new, e.policy)
     assert policy_movement(e, new) == pytest.approx(by_hand, rel=1e-13)
+
+
+# Geometry: what each ball allows, and why imitation needs this one
+
+
+def convex(kind, p, pi_0):
+    """The divergence of `kind` as a convex expression."""
+    forms = {
+        "chi2": lambda: cp.sum(cp.multiply(1 / pi_0, cp.square(p - pi_0))),
+        "kl": lambda: cp.sum(cp.rel_entr(p, pi_0)),
+        "reverse": lambda: cp.sum(cp.rel_entr(pi_0, p)),
+        "tv": lambda: cp.norm1(p - pi_0) / 2,
+    }
+    return forms[kind]()
+
+
+REACH = {
+    "chi2": chi_squared_reach,
+    "kl": kl_reach,
+    "reverse": reverse_kl_reach,
+    "tv": total_variation_reach,
+}
+
+
+@pytest.mark.parametrize("kind", REACH)
+@pytest.mark.parametrize("delta", [0.3, 0.02, 1e-3])
+@pytest.mark.parametrize("radius", [0.02, 0.3, 0.9])
+def test_a_conic_solver_raises_a_rare_action_just_as_far(kind, delta, radius):
+    pi_0 = np.r_[delta, (1 - delta) * np.array([0.4, 0.3, 0.2, 0.1])]
+    p = cp.Variable(5, nonneg=True)
+    rules = [cp.sum(p) == 1, convex(kind, p, pi_0) <= radius]
+    best = cp.Problem(cp.Maximize(p[0]), rules).solve(solver=cp.CLARABEL)
+    assert best == pytest.approx(float(REACH[kind](delta, radius)), rel=1e-5)
+
+
+@pytest.mark.parametrize("delta", [1e-2, 1e-4, 1e-6])
+@pytest.mark.parametrize(
+    ("reach", "divergence"),
+    [
+        (chi_squared_reach, chi_squared),
+        (kl_reach, kl_divergence),
+        (reverse_kl_reach, lambda new, old: kl_divergence(old, new)),
+    ],
+)
+def test_a_general_solver_raises_a_very_rare_action_just_as_far(reach, divergence, delta):
+    pi_0 = np.r_[delta, (1 - delta) * np.array([0.5, 0.3, 0.2])]
+    ball = {"type": "ineq", "fun": lambda u: 10 * (0.3 - divergence(softmax(u), pi_0))}
+    solved = minimize(lambda u: -np.log(softmax(u)[0]), np.log(pi_0), constraints=ball)
+    assert softmax(solved.x)[0] == pytest.approx(float(reach(delta, 0.3)), rel=1e-4)
+
+
+@pytest.mark.parametrize("delta", [1e-1, 1e-3, 1e-6, 1e-12])
+def test_the_reach_of_kl_by_its_dual(delta):
+    """Donsker and Varadhan: p <= (radius + log E exp(t 1_a)) / t for all t > 0, and the best."""
+    radius = 0.3
+
+    def bound(log_t):
+        t = np.exp(log_t)
+        return (radius + np.log1p(delta * np.expm1(t))) / t
+
+    best = minimize_scalar(bound, bounds=(-5, 6), method="bounded", options={"xatol": 1e-10})
+    assert best.fun == pytest.approx(float(kl_reach(delta, radius)), rel=1e-8)
+
+
+def test_the_exponents_of_rare_actions():
+    deltas = np.array([1e-10, 1e-12])
+    slopes = {kind: -np.diff(np.log10(reach(deltas, 0.3)))[0] / 2 for kind, reach in REACH.items()}
+    assert slopes["chi2"] == pytest.approx(0.5, abs=1e-4)
+    assert slopes["reverse"] == pytest.approx(0, abs=1e-4)
+    assert slopes["tv"] == pytest.approx(0, abs=1e-4)
+    assert 0 < slopes["kl"] < 0.05  # slower than any power
+    assert reverse_kl_reach(1e-12, 0.3) == pytest.approx(1 - np.exp(-0.3), rel=1e-9)
+
+
+@pytest.mark.parametrize("radius", [0.01, 0.1, 0.3, 1.0])
+def test_the_repaired_bound_holds_on_a_grid_and_gives_the_limit(radius):
+    delta = np.geomspace(1e-300, 0.3, 500)
+    p = kl_reach(delta, radius)
+    h = entr(p) + entr(1 - p)
+    left = p * np.log(1 / delta)
+    assert (left <= (radius + h) * (1 + 1e-12)).all()
+    assert (radius + h <= radius + 1 / np.e + p).all()
+    np.testing.assert_allclose(left, radius + h + (1 - p) * np.log1p(-delta), rtol=1e-9)
+    assert (np.diff((left / radius)[delta < 1e-3]) > 0).all()  # falls towards 1 as delta does
+    assert left[0] / radius == pytest.approx(1 + h[0] / radius, rel=1e-9)
+
+
+def test_a_vanishing_probability_alone_does_not_make_p_log_p_negligible():
+    delta = np.geomspace(1e-300, 1e-2, 50)
+    p = np.sqrt(delta)
+    np.testing.assert_allclose(p * np.log(p) / (p * np.log(delta)), 0.5, rtol=1e-12)
+    p = kl_reach(delta, 0.3)  # at the reach itself it is, but slowly
+    assert (np.diff(np.log(p) / np.log(delta)) > 0).all()
+    assert np.log(p[0]) / np.log(delta[0]) < 0.02
+
+
+SMALL = SuccessMDP.from_dense(
+    np.array([[[0, 0.6], [0, 0.3], [0, 0]], np.zeros((3, 2))]),
+    [[0.1, 0.1, 0.6], [0.1, 0.4, 0.9]],
+    [0.75, 0.25],
+)
+SMALL_POLICY = np.array([[0.5, 0.3, 0.2], [0.25, 0.5, 0.25]])
+DIVERGENCES = {
+    "chi2": lambda x: (x - 1) ** 2,
+    "kl": lambda x: x * np.log(x),
+    "reverse kl": lambda x: -np.log(x),
+    "reverse chi2": lambda x: (1 - x) ** 2 / x,
+    "hellinger": lambda x: 2 - 2 * np.sqrt(x),
+    "cube": lambda x: x**3 - 1,
+}
+
+
+def movement_by(name, weights, e, new):
+    """Sum of w(s) D_f(new || pi_0)(s)."""
+    return weights @ (e.policy * DIVERGENCES[name](new / e.policy)).sum(axis=1)
+
+
+def slopes_at(function, pi):
+    """Derivatives along every exchange of two actions of a state, by central differences."""
+    slopes, h = [], 1e-5
+    for s, a in np.ndindex(pi.shape[0], pi.shape[1] - 1):
+        exchange = np.zeros_like(pi)
+        exchange[s, a], exchange[s, a + 1] = h, -h
+        slopes.append((function(pi + exchange) - function(pi - exchange)) / (2 * h))
+    return np.array(slopes)
+
+
+@given(behaviours())
+def test_equal_gain_is_tangent_to_the_chi_squared_ball(case):
+    e, _ = case
+    pi_plus = condition_on_success(e.policy, e.Q)
+    assume(pi_plus.min() > 1e-4)
+    gain = slopes_at(lambda pi: surrogate_gain(e, pi), pi_plus)
+    ball = slopes_at(lambda pi: policy_movement(e, pi), pi_plus)
+    np.testing.assert_allclose(gain, e.success_rate / 2 * ball, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("name", "weighting"),
+    [
+        ("kl", "d_plus"),
+        ("reverse kl", "d_plus"),
+        ("reverse chi2", "d_plus"),
+        ("hellinger", "d_plus"),
+        ("cube", "d_plus"),
+        ("chi2", "d_0"),
+        ("chi2", "even"),
+        ("chi2", "d_plus"),
+    ],
+)
+def test_every_other_ball_meets_the_line_of_equal_gain_at_an_angle(name, weighting):
+    """Off the tangent, there is a step from pi_+ that gains more and moves less far."""
+    e = evaluate(SMALL, SMALL_POLICY)
+    choices = {"d_plus": successful_visits(e), "d_0": e.visits, "even": np.ones(2)}
+    weights = choices[weighting]
+    pi_plus = condition_on_success(e.policy, e.Q)
+    ratio = pi_plus / e.policy
+    slope = (DIVERGENCES[name](ratio + 1e-6) - DIVERGENCES[name](ratio - 1e-6)) / 2e-6
+    normals = np.stack([e.visits[:, np.newaxis] * e.Q, weights[:, np.newaxis] * slope])
+    normals -= normals.mean(axis=2, keepdims=True)
+    gain, ball = (n / np.linalg.norm(n) for n in normals)
+    away = gain - ball
+    if (name, weighting) == ("chi2", "d_plus"):
+        assert np.linalg.norm(away) < 1e-8
+        return
+    assert np.linalg.norm(away) > np.radians(2)
+    better = pi_plus + 1e-3 * away / np.linalg.norm(away)
+    assert surrogate_gain(e, better) > surrogate_gain(e, pi_plus) * (1 + 1e-6)
+    assert movement_by(name, weights, e, better) < movement_by(name, weights, e, pi_plus)
+
+
+@pytest.mark.parametrize("name", DIVERGENCES)
+def test_with_two_actions_in_one_state_every_ball_is_tangent(name):
+    e = evaluate(bandit([0.2, 0.7]), [[0.6, 0.4]])
+    pi_plus = condition_on_success(e.policy, e.Q)
+    limit = movement_by(name, np.ones(1), e, pi_plus)
+    share = np.linspace(0.001, 0.999, 1997)
+    rivals = np.stack([1 - share, share], axis=1)
+    inside = [movement_by(name, np.ones(1), e, pi[np.newaxis]) <= limit for pi in rivals]
+    gains = [surrogate_gain(e, pi[np.newaxis]) for pi in rivals[inside]]
+    best = surrogate_gain(e, pi_plus)
+    assert best - 0.001 < max(gains) <= best + 1e-12
+
+
+def test_an_unvisited_state_with_a_weight_of_its_own_spoils_it():
+    """To stand still there costs no gain and frees a budget: the theorem leaves such states out."""
+    aside = SuccessMDP.from_dense(np.zeros((2, 3, 2)), [[0.2, 0.5, 0.9], [0.1, 0.5, 0.9]], [1, 0])
+    e = evaluate(aside, SMALL_POLICY)
+    pi_plus = condition_on_success(e.policy, e.Q)
+    weights = np.array([1.0, 0.5])
+    rival = np.stack([success_step(e.policy[0], e.Q[0], 1.05), e.policy[1]])
+    assert movement_by("chi2", weights, e, rival) < movement_by("chi2", weights, e, pi_plus)
+    assert surrogate_gain(e, rival) == pytest.approx(1.05 * surrogate_gain(e, pi_plus), rel=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("times", [0.2, 1.0, 3.0, 7.0])
+def test_a_general_solver_finds_the_path_at_every_radius(seed, times):
+    rng = np.random.default_rng(seed)
+    e = evaluate(SMALL, rng.dirichlet(4 * np.ones(3), size=2))
+    radius, d_plus = times * trust_region_radius(e), successful_visits(e)
+    scale = np.sqrt(d_plus[:, np.newaxis] / e.policy)
+    pi = cp.Variable((2, 3), nonneg=True)
+    gain = cp.sum(cp.multiply(e.visits[:, np.newaxis] * (e.Q - e.V[:, np.newaxis]), pi))
+    moved = cp.sum_squares(cp.multiply(scale, pi - e.policy)) / radius
+    rules = [cp.sum(pi, axis=1) == 1, moved <= 1]
+    best = cp.Problem(cp.Maximize(100 * gain), rules).solve(solver=cp.CLARABEL) / 100
+    ours = trust_region_policy(e, radius)
+    assert surrogate_gain(e, ours) == pytest.approx(best, rel=1e-6)
+    np.testing.assert_allclose(ours, pi.value, atol=1e-3)
+    furthest = policy_movement(e, trust_region_policy(e, np.inf))
+    assert policy_movement(e, ours) == pytest.approx(min(radius, furthest), rel=1e-9)
+    assert (ours == 0).any() == (times > 2)  # by then actions have dropped out
+
+
+@given(behaviours(), st.floats(0.01, 1))
+def test_the_gain_is_the_root_of_the_radius_until_an_action_drops_out(case, share):
+    e, _ = case
+    seen = successful_visits(e) > 0
+    Gamma = trust_region_radius(e)
+    assume(Gamma > 1e-6)
+    radius = (share * longest_step(e.policy, e.Q)[seen].min()) ** 2 * Gamma
+    gain = surrogate_gain(e, trust_region_policy(e, radius))
+    assert gain == pytest.approx(e.success_rate * np.sqrt(radius * Gamma), rel=1e-7, abs=1e-12)
+
+
+def test_past_the_longest_step_the_gain_falls_behind_the_root_of_the_radius():
+    e = evaluate(SMALL, SMALL_POLICY)
+    Gamma, longest = trust_region_radius(e), longest_step(e.policy, e.Q).min()
+    for times in (1.2, 2, 5):
+        radius = (times * longest) ** 2 * Gamma
+        gain = surrogate_gain(e, trust_region_policy(e, radius))
+        assert gain < 0.995 * e.success_rate * np.sqrt(radius * Gamma)
+
+
+@given(behaviours(), st.floats(0.01, 3))
+def test_a_step_of_one_never_clips_and_a_longer_one_does_for_some_table(case, longer):
+    e, _ = case
+    pi_plus = condition_on_success(e.policy, e.Q)
+    np.testing.assert_allclose(success_step(e.policy, e.Q, 1), pi_plus, atol=1e-12)
+    Q = e.Q.copy()
+    Q[:, 0], Q[:, 1] = 0, 1  # one action never succeeds
+    straight = e.policy + (1 + longer) * (condition_on_success(e.policy, Q) - e.policy)
+    assert (straight[:, 0] < 0).all()
+    assert (success_step(e.policy, Q, 1 + longer)[:, 0] == 0).all()
+    np.testing.assert_allclose(longest_step(e.policy, Q), 1, rtol=1e-12)
+
+
+# Geometry: three faces of one step
+
+
+def success_counts(policy):
+    """Expected actions of successful episodes of `SMALL`, from a list of all episodes."""
+    P = SMALL.transition.toarray().reshape(2, 3, 2)
+    counts = np.zeros((2, 3))
+    for path in trajectories(ExactMDP.of(P, SMALL.success, SMALL.initial), policy):
+        for s, a in path.decisions:
+            counts[s, a] += path.success * float(path.probability)
+    return counts
+
+
+def logit_gradient(mdp, policy):
+    """Gradient of log rho in the logits, by central differences of exact success rates."""
+    theta, h = np.log(policy), 1e-5
+    gradient = np.zeros_like(theta)
+    for place in np.ndindex(theta.shape):
+        rates = []
+        for sign in (1, -1):
+            moved = theta.copy()
+            moved[place] += sign * h
+            rates.append(evaluate(mdp, softmax(moved, axis=1)).success_rate)
+        gradient[place] = np.log(rates[0] / rates[1]) / (2 * h)
+    return gradient
+
+
+@pytest.mark.parametrize("weights", [[[5, 3, 2], [1, 2, 1]], [[1, 1, 2], [7, 1, 2]]])
+def test_three_faces_have_one_summit_that_a_solver_finds(weights):
+    policy = np.array(weights) / np.sum(weights, axis=1, keepdims=True)
+    e = evaluate(SMALL, policy)
+    d_plus, theta = successful_visits(e), np.log(policy).ravel()
+    counts, gradient = success_counts(policy), logit_gradient(SMALL, policy).ravel()
+
+    def law(t):
+        return softmax(t.reshape(2, 3), axis=1)
+
+    def probabilities(t):
+        return policy_movement(e, law(t)) / 2 - surrogate_gain(e, law(t)) / e.success_rate
+
+    def logits(t):
+        return d_plus @ kl_divergence(policy, law(t)) - gradient @ (t - theta)
+
+    def imitation(t):
+        return -(counts * np.log(law(t))).sum()
+
+    for face in (probabilities, logits, imitation):
+        summit = law(minimize(face, theta, tol=1e-9).x)
+        np.testing.assert_allclose(summit, condition_on_success(policy, e.Q), atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_policy_gradient_in_logits_is_the_natural_step(seed):
+    rng = np.random.default_rng(seed)
+    mdp, policy = random_mdp(4, 3, rng=rng), rng.dirichlet(np.ones(3), size=4)
+    e = evaluate(mdp, policy)
+    step = logit_gradient(mdp, policy) / successful_visits(e)[:, np.newaxis]
+    np.testing.assert_allclose(policy + step, condition_on_success(policy, e.Q), atol=1e-7)
+
+
+def test_where_an_action_never_succeeds_two_faces_have_a_supremum_and_no_summit():
+    policy, Q = np.array([0.5, 0.3, 0.2]), np.array([0.0, 0.4, 0.9])
+    pi_plus = condition_on_success(policy, Q)
+    supremum = (pi_plus[1:] * np.log(pi_plus[1:])).sum()
+    gaps = []
+    for logit in (-5, -10, -20):
+        law = softmax(np.r_[logit, np.log(pi_plus[1:])])
+        face = (pi_plus - policy) @ np.log(law / policy) - kl_divergence(policy, law)
+        gaps.append(supremum - (face + pi_plus @ np.log(policy)))
+    np.testing.assert_allclose(gaps, np.log1p(np.exp([-5, -10, -20])), rtol=1e-6)
+
+
+@given(behaviours())
+def test_two_faces_are_one_function(case):
+    e, new = case
+    d_plus, pi_0 = successful_visits(e), e.policy
+    pi_plus = condition_on_success(pi_0, e.Q)
+    target = (new + 0.1) / (new + 0.1).sum(axis=1, keepdims=True)
+    theta = np.log(target) + np.arange(len(target))[:, np.newaxis]  # logits are free up to that
+    gradient = d_plus[:, np.newaxis] * (pi_plus - pi_0)
+    linear = (gradient * (theta - np.log(pi_0))).sum()
+    logits = linear - d_plus @ kl_divergence(pi_0, target)
+    imitation = (d_plus[:, np.newaxis] * pi_plus * np.log(target / pi_0)).sum()
+    assert logits == pytest.approx(imitation, abs=1e-10 * (1 + d_plus.sum()))
+
+
+def test_a_natural_step_in_the_logits_is_another_policy():
+    """It tilts by exp(A/V), the same to first order only: halving the spread quarters the gap."""
+    policy, Q = np.array([0.5, 0.3, 0.2]), np.array([0.2, 0.4, 0.9])
+    gaps = []
+    for spread in (1, 0.5, 0.25, 0.125):
+        q = policy @ Q + spread * (Q - policy @ Q)
+        tilted = policy * np.exp(q / (policy @ q) - 1)
+        gaps.append(np.abs(tilted / tilted.sum() - condition_on_success(policy, q)).max())
+    assert gaps[0] > 0.05
+    assert gaps[2] / gaps[3] == pytest.approx(4, rel=0.2)
+
+
+# Geometry: ratios of decisions and of episodes
+
+
+@given(behaviours())
+def test_no_decision_becomes_likelier_than_one_over_the_value_allows(case):
+    e, _ = case
+    Q = e.Q.copy()
+    Q[:, 0] = 1
+    for table in (e.Q, Q):
+        V = (e.policy * table).sum(axis=1)
+        ratio = condition_on_success(e.policy, table) / e.policy
+        assert (ratio.max(axis=1) <= 1 / V * (1 + 1e-12)).all()
+    np.testing.assert_allclose(ratio[:, 0], 1 / V, rtol=1e-12)
+
+
+def episode_ratios(mdp, policy):
+    """How much likelier each successful episode becomes under pi_+, and the success rate."""
+    e = exact_evaluate(mdp, policy)
+    imitator = [
+        [sympify(p) * q / v for p, q in zip(row, qs, strict=True)]
+        for row, qs, v in zip(policy, e.Q, e.V, strict=True)
+    ]
+    old = {w.decisions: w.probability for w in trajectories(mdp, policy) if w.success}
+    new = {w.decisions: w.probability for w in trajectories(mdp, imitator) if w.success}
+    return {path: new[path] / old[path] for path in old}, e.success_rate
+
+
+def test_an_episode_can_become_likelier_than_one_over_the_rate():
+    half, fifth = Rational(1, 2), Rational(1, 5)
+    for k in (2, 3, 4):  # k places, from each of which the better move may slip to the next
+        nothing = [0] * k
+        slips = [
+            [[fifth if t == s + 1 else 0 for t in range(k)], nothing] for s in range(k - 1)
+        ] + [[nothing, nothing]]
+        wins = [[1 - fifth, 0]] * (k - 1) + [[1, 0]]
+        mdp = ExactMDP.of(slips, wins, [1] + [0] * (k - 1))
+        ratios, rate = episode_ratios(mdp, [[half, half]] * k)
+        assert max(ratios.values()) == 2**k
+        assert 1 / rate < Rational(9, 4)
+        if k == 2:
+            assert sorted(ratios.values()) == [2, 4]
+            assert 1 / rate == Rational(20, 9)
+
+
+@settings(max_examples=25)
+@given(acyclic_exact_mdps(deterministic=True, fixed_start=True))
+def test_without_luck_every_success_becomes_likelier_by_one_over_the_rate(case):
+    ratios, rate = episode_ratios(*case)
+    assert set(ratios.values()) == {1 / rate}
+
+
+@given(
+    st.integers(1, 9),
+    st.lists(st.integers(1, 9), min_size=1, max_size=4),
+    st.integers(1, 10),
+    st.integers(0, 9),
+)
+def test_the_radius_of_the_data_reaches_as_far_as_imitation_in_rationals(mine, rest, high, low):
+    assume(high > low)
+    total = mine + sum(rest)
+    delta, Q, q = Fraction(mine, total), Fraction(high, 10), Fraction(low, 10)
+    V = delta * Q + (1 - delta) * q
+    I = (delta * (Q - V) ** 2 + (1 - delta) * (q - V) ** 2) / V**2
+    assert (delta * Q / V - delta) ** 2 == I * delta * (1 - delta)
+    policy, table = np.array([mine, *rest]) / total, np.array([high, *[low] * len(rest)]) / 10
+    radius = float(action_influence(policy, table))
+    assert radius == pytest.approx(float(I), rel=1e-9)
+    reach = float(chi_squared_reach(policy[0], radius))
+    assert reach == pytest.approx(condition_on_success(policy, table)[0], rel=1e-9)
+
+
+def test_where_the_others_differ_imitation_stays_inside_the_reach():
+    policy, Q = np.array([0.02, 0.49, 0.49]), np.array([1.0, 0.4, 0.2])
+    reach = chi_squared_reach(0.02, float(action_influence(policy, Q)))
+    assert condition_on_success(policy, Q)[0] < 0.9 * reach

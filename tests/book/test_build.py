@@ -14,6 +14,7 @@ import pytest
 from jupyter_cache import get_cache
 from myst_nb.core.read import myst_nb_reader_plugin
 
+from _ext import execution
 from _ext.build import ROOT, fingerprint
 from _ext.execution import cache_folder, notebooks
 from sc_utils.figures import BY_NIGHT
@@ -422,3 +423,19 @@ def test_the_cells_keep_their_claims(tree: Tree) -> None:
     assert claims == [None, "some-claim", None, None, None]
     offered = json.loads((tree.site / "_sources" / "chapters" / "one.ipynb").read_text())
     assert "some-claim" in [cell["metadata"].get("claim") for cell in offered["cells"]]
+
+
+def test_a_kernel_that_dies_once_gets_a_second_chance(monkeypatch):
+    """Between the choice of a port and its use, somebody else may have taken it."""
+    deaths = [RuntimeError("Kernel died before replying to kernel_info")]
+
+    def run(notebook, **how):
+        if deaths:
+            raise deaths.pop()
+        return notebook, how
+
+    monkeypatch.setattr(execution, "single_nb_execution", run)
+    assert execution.run_notebook("a notebook", cwd="here") == ("a notebook", {"cwd": "here"})
+    deaths += [RuntimeError("Kernel died")] * 2
+    with pytest.raises(RuntimeError, match="Kernel died"):
+        execution.run_notebook("a notebook")

@@ -109,7 +109,8 @@ def notebook(browser: Browser, laboratory: str, site: Path) -> Iterator[Page]:
 
 
 def test_a_chapter_opens_as_a_notebook(notebook: Page) -> None:
-    expect(notebook.locator(".jp-NotebookPanel h1")).to_contain_text("Imitating success")
+    heading = notebook.locator(".jp-NotebookPanel h1")
+    expect(heading).to_contain_text("Imitating success", timeout=60_000)  # it is rendered late
     expect(notebook.locator(".lm-TabBar-tabLabel", has_text="imitating_success.md")).to_be_visible()
     assert notebook.locator(".jp-NotebookPanel .jp-MarkdownCell").count() > 1
 

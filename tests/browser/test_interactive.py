@@ -84,27 +84,34 @@ def found(simplex: Locator, name: str) -> str:
     return simplex.locator(".found").filter(has_text=name).inner_text().replace("\n", " ")
 
 
-def test_by_keys_alone_the_data_set_the_budget_and_the_optimum_is_the_imitator(
+def test_at_first_the_best_in_chi_squared_is_the_imitator_in_every_digit(simplex: Locator) -> None:
+    expect(simplex.locator("[aria-live]")).to_contain_text("which is the budget")
+    shown = [found(simplex, name).split() for name in ("π₊, imitation", "best in χ²(π‖π₀)")]
+    assert shown[0][-8:] == shown[1][-8:]
+
+
+def test_by_keys_alone_imitation_sets_the_budget_and_the_optimum_is_the_imitator(
     simplex: Locator,
 ) -> None:
     play(simplex)
-    simplex.get_by_role("button", name="the budget that the data set").press("Enter")
+    simplex.get_by_role("button", name="the budget that imitation uses").press("Enter")
     said = simplex.locator("[aria-live]")
-    expect(said).to_contain_text("Budget 0.300, which the data set: the χ² optimum is π₊.")
+    moves = "Imitation moves 0.300 in χ²"
+    expect(said).to_contain_text(f"{moves}, which is the budget: the best in χ² is π₊.")
     budget = simplex.get_by_role("slider", name="budget")
     expect(budget).to_have_attribute("aria-valuetext", "0.300")
-    for name in "π₊", "best in χ²":
+    for name in "π₊, imitation", "best in χ²(π‖π₀)":
         assert found(simplex, name).split() == [
             *name.split(),
             *["gains", "30.0%", "A", "20.0%", "B", "40.0%", "C", "40.0%"],
         ]
     budget.press("Home")
-    expect(said).to_contain_text("Budget 0.00, where the data set 0.300: the χ² optimum is π₀.")
-    for name in "χ²", "forward KL", "reverse KL":
+    expect(said).to_contain_text(f"{moves}; the budget is 0.00: the best in χ² is π₀.")
+    for name in "χ²(π‖π₀)", "KL(π‖π₀)", "KL(π₀‖π)":
         assert "gains 0.0%" in found(simplex, f"best in {name}")
     budget.press("End")
-    expect(said).to_contain_text("Budget 8.00, where the data set 0.300: the χ² optimum is beyond")
-    assert "gains 100.0%" in found(simplex, "best in forward KL")
+    expect(said).to_contain_text(f"{moves}; the budget is 8.00: the best in χ² is beyond π₊.")
+    assert "gains 100.0%" in found(simplex, "best in KL(π‖π₀)")
 
 
 def test_where_nothing_can_be_gained_it_says_so(simplex: Locator) -> None:
@@ -124,7 +131,7 @@ def test_every_handle_is_on_the_way_of_the_tabulator(simplex: Locator, page: Pag
         reached.append(page.evaluate("document.activeElement.closest('label, button').innerText"))
         page.keyboard.press("Tab")
     assert [text.split("\n")[0] for text in reached] == [
-        *["budget", "the budget that the data set"],
+        *["budget", "the budget that imitation uses"],
         *["played", "succeeds"] * 3,
     ]
 
