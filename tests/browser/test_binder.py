@@ -74,6 +74,7 @@ def laboratory(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 
     command = ["jupyter", "lab", "--no-browser", "--allow-root"]
     command += ["--ServerApp.ip=127.0.0.1", "--ServerApp.port=0"]
+    command += ["--KernelManager.transport=ipc"]  # other tests' kernels may take a chosen port
     with (work / "log").open("w") as log:
         server = subprocess.Popen(command, cwd=repository, env=variables, stdout=log, stderr=log)
     try:
