@@ -39,7 +39,7 @@ def ours(e: Evaluation) -> Callable[[], object]:
 def clarabel(e: Evaluation) -> Callable[[], object]:
     """Pose the problem once, with the radius as a parameter; solve for the next radius."""
     d_plus = successful_visits(e)
-    weight = np.sqrt(np.divide(d_plus[:, np.newaxis], e.policy))
+    weight = np.sqrt(d_plus[:, np.newaxis] / e.policy)
     A_0 = e.visits[:, np.newaxis] * (e.Q - e.V[:, np.newaxis])
     radii = cycle(np.multiply(SHARES, trust_region_radius(e)))
     pi, radius = cp.Variable(e.policy.shape, nonneg=True), cp.Parameter(nonneg=True)

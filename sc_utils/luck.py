@@ -9,6 +9,7 @@ and each bounds what one step improves.
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from sc_utils.conditioning import (
@@ -171,7 +172,7 @@ def doob_transform(mdp: SuccessMDP, evaluation: Evaluation) -> SuccessMDP:
     Q, V = evaluation.Q.ravel(), evaluation.V
     possible = Q > 0
     scale = np.divide(1.0, Q, out=np.ones_like(Q), where=possible)
-    row = np.repeat(np.arange(Q.size), np.diff(mdp.transition.indptr))
+    row = _rows(mdp)
     tilt = np.where(possible[row], V[mdp.transition.indices] * scale[row], 1.0)
     transition = csr_array(
         (mdp.transition.data * tilt, mdp.transition.indices, mdp.transition.indptr),
@@ -229,7 +230,7 @@ def luck_decomposition(mdp: SuccessMDP, evaluation: Evaluation) -> LuckDecomposi
 
     rate = np.divide(taken, Q, out=np.zeros_like(Q), where=Q > 0)
     exits = -(rate * mdp.success * log_Q).sum()
-    row = np.repeat(np.arange(Q.size), np.diff(mdp.transition.indptr))
+    row = _rows(mdp)
     next_state = mdp.transition.indices
     moves = rate.ravel()[row] * mdp.transition.data * V[next_state]
     transition = exits + moves @ (log_h[next_state] - log_Q.ravel()[row])
@@ -273,7 +274,7 @@ def outcome_variance(mdp: SuccessMDP, evaluation: Evaluation) -> OutcomeVariance
     start = mdp.initial @ (V - evaluation.success_rate) ** 2
     actions = evaluation.visits @ (pi_0 * (Q - V[:, np.newaxis]) ** 2).sum(axis=1)
 
-    row = np.repeat(np.arange(Q.size), np.diff(mdp.transition.indptr))
+    row = _rows(mdp)
     moves = mdp.transition.data * (V[mdp.transition.indices] - Q.ravel()[row]) ** 2
     exits = mdp.success * (1 - Q) ** 2 + mdp.failure * Q**2
     dice = np.bincount(row, moves, minlength=Q.size).reshape(Q.shape) + exits
@@ -362,6 +363,11 @@ def _kappa(x: Array) -> Array:
     t = np.maximum(x - 1, 0)
     series = 1 / 2 - t / 6 + t**2 / 12  # where the quotient has no digits left
     return np.asarray(np.divide(x * np.log1p(t) - t, t**2, out=series, where=t > 1e-4))
+
+
+def _rows(mdp: SuccessMDP) -> NDArray[np.intp]:
+    """Return the row of the transition table that each of its entries stands in."""
+    return np.repeat(np.arange(mdp.success.size), np.diff(mdp.transition.indptr))
 
 
 def _refuse_another(mdp: SuccessMDP, evaluation: Evaluation) -> None:
