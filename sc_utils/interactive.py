@@ -2,9 +2,10 @@
 
 An object shows itself through ``_repr_html_`` as a module inlined in the page: the same bytes in
 the static site, in JupyterLab and in the browser, without a server and without another host. Where
-scripts are off, a sentence stands in its place. The modules ``bandit.js`` and ``simplex.js`` each
-have a function ``compute``, which is the mathematics and is held against this package, and a
-function ``render``; what they share is in ``controls.js``, their looks in ``interactive.css``.
+scripts are off, a sentence stands in its place. Each module, such as ``bandit.js``, has a function
+``compute``, which is the mathematics and is held against this package, and a function ``render``;
+its looks are in a style sheet of its name. What all share is in ``controls.js`` and
+``interactive.css``.
 """
 
 import hashlib
@@ -16,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sc_utils.probabilities import as_action_values, as_array, as_policy
+from sc_utils.probabilities import Array, as_action_values, as_array, as_policy, first, place
 
-__all__ = ["Bandit", "Simplex"]
+__all__ = ["Bandit", "BetaArms", "Simplex"]
 
 
 class Bandit:
@@ -67,6 +68,84 @@ class Bandit:
 
     def _repr_html_(self) -> str:
         return inline("bandit.js", self.state, "One decision with sliders; it needs JavaScript.")
+
+
+class BetaArms:
+    r"""Arms with Beta distributed returns, imitated where a return reaches a movable threshold.
+
+    Arm i returns Y ~ Beta(a_i, b_i), and its worth is the mean :math:`Q_i = a_i / (a_i + b_i)`.
+    The rule R = 1{Y >= theta} puts :math:`\tilde Q_i = P(Y \ge \theta) = 1 - I_\theta(a_i, b_i)`
+    in its place. Drawn are the policy that imitates what passes, and what it gains,
+
+    .. math:: \operatorname{Cov}(\tilde Q, Q) / \tilde V
+        = \frac{\operatorname{Var}(Q)}{V}
+        \sqrt{\tilde I / I}\,\operatorname{corr}(\tilde Q, Q),
+
+    beside the faithful gain Var(Q) / V: an amplification and an alignment, whose product can fall
+    below 1, and below 0.
+
+    Parameters
+    ----------
+    a, b : array (n,)
+        The parameters of 2 to 200 arms, each in [0.01, 1000].
+    policy : array (n,), optional
+        The behaviour policy; uniform by default.
+    threshold : float
+        Where the handle starts, in [0.001, 0.999].
+
+    Raises
+    ------
+    ValueError
+        If the arms are too few or too many, `policy` is no distribution over them, or a number
+        lies outside its range; the message names it.
+
+    Examples
+    --------
+    >>> BetaArms([0.5, 18], [0.5, 2], threshold=0.9)
+    BetaArms(2 arms, threshold=0.9)
+    >>> BetaArms([0.5, 18], [0.5, 0])
+    Traceback (most recent call last):
+    ...
+    ValueError: b[1] must lie in [0.01, 1000], got 0
+    """
+
+    def __init__(
+        self,
+        a: ArrayLike,
+        b: ArrayLike,
+        *,
+        policy: ArrayLike | None = None,
+        threshold: float = 0.8,
+    ) -> None:
+        alpha, beta, theta = as_array(a, "a"), as_array(b, "b"), as_array(threshold, "threshold")
+        if alpha.shape != beta.shape or alpha.ndim != 1 or not 2 <= alpha.size <= 200:
+            raise ValueError(
+                f"a and b must both have 2 to 200 arms, got {alpha.shape} and {beta.shape}"
+            )
+        check_range(alpha, "a", 0.01, 1000)
+        check_range(beta, "b", 0.01, 1000)
+        if theta.ndim != 0:
+            raise ValueError(f"threshold must be one number, got {threshold}")
+        check_range(theta, "threshold", 0.001, 0.999)
+        n = alpha.size
+        pi_0 = np.full(n, 1 / n) if policy is None else as_policy(policy)
+        if pi_0.shape != (n,):
+            raise ValueError(f"policy must have the arms' shape {(n,)}, got {pi_0.shape}")
+        lists = {"a": alpha.tolist(), "b": beta.tolist(), "policy": pi_0.tolist()}
+        self.state: dict[str, Any] = {**lists, "threshold": float(theta)}
+
+    def __repr__(self) -> str:
+        return f"BetaArms({len(self.state['a'])} arms, threshold={self.state['threshold']})"
+
+    def _repr_html_(self) -> str:
+        instead = (
+            f"Here a threshold on the returns of {len(self.state['a'])} arms would be moved, from "
+            f"{self.state['threshold']} on; it needs JavaScript. What it shows: a threshold "
+            "can amplify the influence of the choice of an arm, and so gain more than faithful "
+            "rewards; but where high returns come from arms that are worse on average, the gain "
+            "turns negative."
+        )
+        return inline("thresholds.js", self.state, instead)
 
 
 class Simplex:
@@ -127,9 +206,20 @@ class Simplex:
         return inline("simplex.js", self.state, instead)
 
 
+def check_range(array: Array, name: str, low: float, high: float) -> None:
+    """Refuse an array with an entry outside [low, high]."""
+    outside = (array < low) | (array > high)
+    if outside.any():
+        where = first(outside)
+        raise ValueError(
+            f"{place(name, where)} must lie in [{low:g}, {high:g}], got {array[where]:.10g}"
+        )
+
+
 def inline(module: str, state: dict[str, Any], instead: str) -> str:
     """Return a page's fragment that runs `module` with `state`; `instead` shows without scripts."""
-    style, source, data = read("interactive.css"), script(module), json.dumps(state)
+    style = read("interactive.css") + read(module.replace(".js", ".css"))
+    source, data = script(module), json.dumps(state)
     name = "sc-" + hashlib.sha256((source + data).encode()).hexdigest()[:12]
     return (
         f"<style>\n{style}</style>\n"
