@@ -202,7 +202,7 @@ export function render({ model, el }) {
     svg("rect", {
       class: best[i] ? "best" : "arm",
       x: LEFT + width * k + gap / 2,
-      width: width - gap,
+      width: best[i] ? Math.max(width - gap, 4) : width - gap,
     }),
   );
   const policies = svg(
@@ -215,13 +215,13 @@ export function render({ model, el }) {
     ...bars,
     svg("path", { class: "before", d: steps(state.policy) }),
     svg("path", { class: "rival", d: steps(faithful) }),
-    text(LEFT, 14, "Each arm's share, and before (grey)"),
+    text(LEFT, 14, "Share of each arm (grey before, dashed faithful)"),
     text(LEFT, FLOOR + 18, "worst mean"),
     text(RIGHT, FLOOR + 18, "best", "end"),
   );
 
   // The numbers.
-  const cells = { influence: [], alignment: [], gain: [], "best arm's share": [] };
+  const cells = { influence: [], alignment: [], gain: [], "best arm": [] };
   const rows = Object.entries(cells).map(([name, shown]) => {
     shown.push(element("td"), element("td"));
     return element("tr", {}, element("th", { scope: "row" }, name), ...shown);
