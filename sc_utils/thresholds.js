@@ -103,7 +103,8 @@ export function sweep(state) {
     zeros.push((from + to) / 2);
   }
   const most = Math.max(...results.map((result) => Math.max(...result.after)));
-  return { thresholds, gains, best: (low + high) / 2, zeros, most };
+  const best = [low, high].reduce((x, y) => (gain(y) > gain(x) ? y : x), thresholds[top]);
+  return { thresholds, gains, best, zeros, most };
 }
 
 const WIDE = 340;
