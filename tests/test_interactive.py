@@ -331,7 +331,8 @@ def test_the_sweep_finds_what_a_finer_one_finds(thresholds_js, arms):
 
 
 def test_where_the_arms_are_equal_or_nothing_passes_nothing_moves(thresholds_js):
-    equal = BetaArms([1, 2, 3], [1, 2, 3])
+    equal = BetaArms([0.1, 0.3, 0.7], [0.2, 0.6, 1.4])  # 1/3 each, up to rounding
+    assert len({x / (x + y) for x, y in zip(*list(equal.state.values())[:2], strict=True)}) > 1
     shown = thresholds_js(f"compute({json.dumps(equal.state)})")
     assert shown["gain"] == shown["influence"] == shown["alignment"] == 0
     assert shown["proxyInfluence"] > 0
