@@ -8,7 +8,7 @@ from typing import Any
 import cvxpy as cp
 import numpy as np
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from matplotlib.figure import Figure
@@ -366,6 +366,7 @@ def iterates_js() -> Iterator[Callable[[str], Any]]:
     engine.close()
 
 
+@settings(max_examples=20)  # figures are slow
 @given(arrays(float, (3, 4), elements=st.integers(0, 1000).map(lambda u: u / 1000)))
 def test_the_grid_is_as_dark_as_the_books_figure(iterates_js, values):
     letters, cells = [["S", "F", "F"], ["F", "H", "G"]], [0, 1, 2, 3]
