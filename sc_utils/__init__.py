@@ -44,6 +44,7 @@ from sc_utils.luck import (
 )
 from sc_utils.mdp import Evaluation, SuccessMDP, evaluate, maximise_success
 from sc_utils.sampling import sample_counts, sample_log
+from sc_utils.sweeps import sweep
 from sc_utils.trust_region import (
     Certificate,
     certificate,
@@ -103,6 +104,7 @@ __all__ = [
     "success_step",
     "successful_visits",
     "surrogate_gain",
+    "sweep",
     "total_variation",
     "total_variation_reach",
     "trust_region_policy",
