@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from functools import cache
 from itertools import product
-from math import inf, lcm
+from math import inf, isfinite, lcm
+from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -447,7 +448,7 @@ def _table_of(env: "gymnasium.Env[Any, Any]") -> tuple[Table, Array]:
     table, start = getattr(raw, "P", None), getattr(raw, "initial_state_distrib", None)
     if table is None or start is None:
         raise TypeError(
-            f"{_name_of(env)} has no transition table: from_gymnasium needs env.unwrapped.P and "
+            f"{_name_of(env)} has no transition table: what is needed is env.unwrapped.P and "
             f"env.unwrapped.initial_state_distrib, as FrozenLake, CliffWalking and Taxi have"
         )
     if getattr(raw, "fickle_passenger", False):
@@ -534,12 +535,11 @@ def _in_whole_units(steps: list[_Step], threshold: float) -> tuple[list[_Step], 
 
 def _as_written(value: float, name: str) -> Fraction:
     """Return the number that Python prints for `value`: 1/10 for 0.1, not the float next to it."""
-    try:
-        return Fraction(str(float(value)))
-    except (TypeError, OverflowError):
-        raise TypeError(f"{name} must be a number, got {value!r}") from None
-    except ValueError:
-        raise ValueError(f"{name} must be finite, got {value!r}") from None
+    if not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if not isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value!r}")
+    return Fraction(str(float(value)))
 
 
 def _extreme_return(steps: list[_Step], sign: int) -> dict[int, float]:
