@@ -4,6 +4,8 @@ import logging
 import os
 import re
 import select
+import subprocess
+import sys
 import termios
 import time
 from collections import Counter
@@ -12,6 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from concurrent.futures.thread import BrokenThreadPool
 from contextlib import contextmanager, redirect_stderr
 from multiprocessing import get_context
+from pathlib import Path
 
 import dask
 import numpy as np
@@ -23,6 +26,7 @@ import sc_utils.sweeps
 from sc_utils.sweeps import sweep
 from tests.chores import draw, leave_mark, refuse, where
 
+ROOT = Path(__file__).resolve().parent.parent
 SIZES = [3, 0, 7, 1, 4, 4, 2, 9, 5, 1]
 EXECUTORS = ["here", "threads", "processes", "dask"]
 
@@ -322,3 +326,34 @@ def test_a_function_that_processes_cannot_import_is_refused():
 def test_a_client_of_dask_is_not_its_executor(client):
     with pytest.raises(TypeError, match=r"get_executor\(\) of a Dask client, got <Client"):
         sweep(draw, SIZES, rng=seeded(), executor=client)
+
+
+# The page that explains sweeps
+
+
+@pytest.fixture(scope="module")
+def listings(tmp_path_factory):
+    """The files that the page on running the book shows, where they can be run; what it prints."""
+    page = (ROOT / "chapters/running.md").read_text("utf-8")
+    section = page.partition("## Sweeps that outgrow one machine\n")[2].partition("\n## ")[0]
+    folder = tmp_path_factory.mktemp("listings")
+    for name, code in re.findall(r"^```python\n# (\w+\.py)\n(.*?)^```$", section, re.M | re.S):
+        (folder / name).write_text(code)
+    assert section.count("```python") == len(list(folder.iterdir())) == 4
+    (output,) = re.findall(r"^```text\n(.*?)^```$", section, re.M | re.S)
+    return folder, output
+
+
+@pytest.mark.parametrize("name", ["here.py", "processes.py", "cluster.py"])
+def test_what_the_page_shows_prints_what_the_page_says(name, listings):
+    folder, output = listings
+    done = subprocess.run(
+        [sys.executable, "-W", "error", name],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert (done.stdout, done.stderr, done.returncode) == (output, "", 0)
