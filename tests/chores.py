@@ -23,6 +23,16 @@ def refuse(n: int, rng: np.random.Generator) -> float:
     return rng.random()
 
 
+def fail_at_first(case: tuple[str, int], rng: np.random.Generator) -> tuple[float, ...]:
+    """Use the generator, then fail at the first attempt."""
+    values = draw(3, rng)
+    attempt = Path(case[0]) / f"attempt-{case[1]}"
+    if not attempt.exists():
+        attempt.touch()
+        raise OSError("not at the first attempt")
+    return values
+
+
 def where(n: int, rng: np.random.Generator) -> tuple[int, int]:
     time.sleep(0.02)
     return os.getpid(), threading.get_ident()

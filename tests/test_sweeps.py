@@ -24,10 +24,13 @@ from distributed.scheduler import KilledWorker
 
 import sc_utils.sweeps
 from sc_utils.sweeps import sweep
-from tests.chores import draw, leave_mark, refuse, where
+from tests.chores import draw, fail_at_first, leave_mark, refuse, where
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = [3, 0, 7, 1, 4, 4, 2, 9, 5, 1]
+# Processes that are not copies of this one, in which Dask has threads, and start quickly.
+FRESH = get_context("forkserver")
+FRESH.set_forkserver_preload(["sc_utils.sweeps", "tests.chores"])
 EXECUTORS = ["here", "threads", "processes", "dask"]
 
 
@@ -47,7 +50,7 @@ def client():
             n_workers=2,
             threads_per_worker=1,
             processes=True,
-            dashboard_address=None,
+            dashboard_address="localhost:0",  # any free port; None would take 8787
             silence_logs=logging.CRITICAL,
         ) as cluster,
         Client(cluster) as client,
@@ -64,8 +67,7 @@ def executor(request):
     else:
         make = {
             "threads": lambda: ThreadPoolExecutor(3),
-            "processes": lambda: ProcessPoolExecutor(2),
-            "spawned processes": lambda: ProcessPoolExecutor(2, mp_context=get_context("spawn")),
+            "processes": lambda: ProcessPoolExecutor(2, FRESH),
         }
         with make[request.param]() as pool:
             yield pool
@@ -75,10 +77,23 @@ everywhere = pytest.mark.parametrize("executor", EXECUTORS, indirect=True)
 where_workers_die = pytest.mark.parametrize("executor", ["processes", "dask"], indirect=True)
 
 
+def run(arguments, folder):
+    """Run Python somewhere."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
 # Identities
 
 
-@pytest.mark.parametrize("executor", [*EXECUTORS, "spawned processes"], indirect=True)
+@everywhere
 def test_the_numbers_do_not_depend_on_where_they_are_computed(executor):
     """Bit by bit those of the generators that NumPy spawns, in the order of the cases."""
     results = sweep(draw, SIZES, rng=seeded(), executor=executor)
@@ -162,7 +177,11 @@ def test_a_death_loses_nothing_and_what_had_finished_is_not_done_again(executor,
 @pytest.mark.parametrize(
     ("executor", "error", "note"),
     [
-        ("processes", BrokenProcessPool, r"case 3 kills the process that evaluates it: \('/"),
+        (
+            "processes",
+            BrokenProcessPool,
+            r"in case 3, which kills any process that takes it up: \('/",
+        ),
         # Dask suspects the cases next in line on a worker that died, too.
         ("dask", KilledWorker, r"in case \d+: \('/"),
     ],
@@ -184,7 +203,7 @@ def test_a_case_that_kills_its_worker_ends_the_sweep(executor, error, note, tmp_
 def test_the_new_pool_has_the_settings_of_the_broken_one(tmp_path):
     context = get_context("spawn")
     pool = ProcessPoolExecutor(3, context, tuple, ([5],), max_tasks_per_child=7)
-    new = sc_utils.sweeps._renewed(pool, BrokenProcessPool())
+    new = sc_utils.sweeps._renewed(pool)
     for name in (
         "_max_workers",
         "_mp_context",
@@ -198,7 +217,7 @@ def test_the_new_pool_has_the_settings_of_the_broken_one(tmp_path):
 
 
 def test_a_pool_that_is_broken_from_the_start_is_replaced(tmp_path):
-    with ProcessPoolExecutor(1) as pool:
+    with ProcessPoolExecutor(1, FRESH) as pool:
         with pytest.raises(BrokenProcessPool):
             pool.submit(os._exit, 1).result()
         results = sweep(draw, SIZES, rng=seeded(), executor=pool)
@@ -213,6 +232,14 @@ def test_an_executor_that_cannot_be_replaced_says_that_it_broke(caplog):
         sweep(draw, SIZES, rng=seeded(), executor=pool)
     assert caught.value.results == {}
     assert "could not convert" in caplog.text
+
+
+def test_dask_may_try_again_and_gets_the_same_numbers(client, tmp_path):
+    cases = [(str(tmp_path), k) for k in range(6)]
+    with pytest.raises(OSError, match="not at the first attempt"):
+        sweep(fail_at_first, [(str(tmp_path), -1)], rng=seeded(), executor=client.get_executor())
+    results = sweep(fail_at_first, cases, rng=seeded(), executor=client.get_executor(retries=1))
+    assert results == [draw(3, child) for child in seeded().spawn(6)]
 
 
 # Exceptions
@@ -317,10 +344,35 @@ def test_a_wrong_argument_is_refused(rng, executor, message):
 
 
 def test_a_function_that_processes_cannot_import_is_refused():
-    with ProcessPoolExecutor(1) as pool:
-        with pytest.raises(TypeError, match=r"lambda.*: define it in a module of its own, not in"):
+    with ProcessPoolExecutor(1, FRESH) as pool:
+        with pytest.raises(TypeError, match=r"lambda.*; define it at the top level of"):
             sweep(lambda n, rng: n, SIZES, rng=seeded(), executor=pool)
         assert sweep(draw, SIZES, rng=seeded(), executor=pool) == sweep(draw, SIZES, rng=seeded())
+
+
+@pytest.mark.parametrize(
+    ("method", "outcome"),
+    [("spawn", "it is defined in a notebook or at a prompt"), ("fork", "it is done")],
+)
+def test_a_function_from_a_prompt_is_refused_where_it_is_missing(method, outcome):
+    program = f"""
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+import numpy as np
+from sc_utils.sweeps import sweep
+def function(n, rng):
+    return n
+with ProcessPoolExecutor(1, get_context("{method}")) as pool:
+    try:
+        for f in (function, partial(function)):
+            sweep(f, range(3), rng=np.random.default_rng(1), executor=pool)
+        print("it is done")
+    except TypeError as error:
+        print(error)
+"""
+    done = run(["-c", program], ROOT)
+    assert outcome in done.stdout, done.stderr
 
 
 def test_a_client_of_dask_is_not_its_executor(client):
@@ -347,13 +399,5 @@ def listings(tmp_path_factory):
 @pytest.mark.parametrize("name", ["here.py", "processes.py", "cluster.py"])
 def test_what_the_page_shows_prints_what_the_page_says(name, listings):
     folder, output = listings
-    done = subprocess.run(
-        [sys.executable, "-W", "error", name],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    done = run([name], folder)
     assert (done.stdout, done.stderr, done.returncode) == (output, "", 0)
