@@ -519,6 +519,11 @@ def test_rewards_are_added_as_they_are_written():
     uneven = {0: {0: [(1.0, 1, 0.7, False)]}, 1: {0: [(1.0, 1, 0.1, True)]}}
     sum_of_two = return_at_least(table_env(uneven, [1, 0]), 0.8)
     assert evaluate(sum_of_two, [[1], [1]]).success_rate == 1
+    env = table_env(counter_table(np.float32(0.1), 3), [1, 0, 0, 0])
+    assert return_at_least(env, np.float32(0.3)).labels.tolist() == reached.labels.tolist()
+    whole = table_env(counter_table(2**53, 1), [1, 0])
+    with pytest.raises(ValueError, match="no episode"):
+        return_at_least(whole, 2**53 + 1)  # the float of which is 2**53
 
 
 def test_a_start_without_hope_is_kept_and_fails():

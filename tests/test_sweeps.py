@@ -154,7 +154,15 @@ def test_few_cases_are_handed_out_at_a_time(at_a_time, monkeypatch):
     assert pool.most == at_a_time
 
 
-# Workers that die
+# Workers that fail and workers that die
+
+
+def test_dask_may_try_again_and_gets_the_same_numbers(client, tmp_path):
+    cases = [(str(tmp_path), k) for k in range(6)]
+    with pytest.raises(OSError, match="not at the first attempt"):
+        sweep(fail_at_first, [(str(tmp_path), -1)], rng=seeded(), executor=client.get_executor())
+    results = sweep(fail_at_first, cases, rng=seeded(), executor=client.get_executor(retries=1))
+    assert results == [draw(3, child) for child in seeded().spawn(6)]
 
 
 def evaluations(folder):
@@ -232,14 +240,6 @@ def test_an_executor_that_cannot_be_replaced_says_that_it_broke(caplog):
         sweep(draw, SIZES, rng=seeded(), executor=pool)
     assert caught.value.results == {}
     assert "could not convert" in caplog.text
-
-
-def test_dask_may_try_again_and_gets_the_same_numbers(client, tmp_path):
-    cases = [(str(tmp_path), k) for k in range(6)]
-    with pytest.raises(OSError, match="not at the first attempt"):
-        sweep(fail_at_first, [(str(tmp_path), -1)], rng=seeded(), executor=client.get_executor())
-    results = sweep(fail_at_first, cases, rng=seeded(), executor=client.get_executor(retries=1))
-    assert results == [draw(3, child) for child in seeded().spawn(6)]
 
 
 # Exceptions
