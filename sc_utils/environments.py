@@ -12,7 +12,7 @@ from fractions import Fraction
 from functools import cache
 from itertools import product
 from math import inf, isfinite, lcm
-from numbers import Rational, Real
+from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -538,8 +538,6 @@ def _as_written(value: float, name: str) -> Fraction:
         raise TypeError(f"{name} must be a number, got {value!r}")
     if not isfinite(value):
         raise ValueError(f"{name} must be finite, got {value!r}")
-    if isinstance(value, Rational):
-        return Fraction(int(value.numerator), int(value.denominator))
     return Fraction(str(value))
 
 

@@ -521,7 +521,7 @@ def test_rewards_are_added_as_they_are_written():
     assert evaluate(sum_of_two, [[1], [1]]).success_rate == 1
     env = table_env(counter_table(np.float32(0.1), 3), [1, 0, 0, 0])
     assert return_at_least(env, np.float32(0.3)).labels.tolist() == reached.labels.tolist()
-    whole = table_env(counter_table(2**53, 1), [1, 0])
+    whole = table_env({0: {0: [(1.0, 0, 2**53, True)]}}, [1])
     with pytest.raises(ValueError, match="no episode"):
         return_at_least(whole, 2**53 + 1)  # the float of which is 2**53
 
