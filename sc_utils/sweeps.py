@@ -170,8 +170,7 @@ class _Work(Generic[Case, Result]):
                 for at_a_time in (IN_FLIGHT, 1):
                     if lost:
                         executor = pools.enter_context(_renewed(executor))
-                        again = deque(lost)
-                        lost = [*self.run(executor, again, at_a_time), *again]
+                        lost = self.run(executor, deque(lost), at_a_time)
 
     def run(self, executor: Executor, waiting: deque[int], at_a_time: int) -> list[int]:
         """Evaluate the waiting cases; if a pool breaks, stop and return those that it took down."""

@@ -7,6 +7,7 @@ import select
 import subprocess
 import sys
 import termios
+import threading
 import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -21,6 +22,7 @@ import numpy as np
 import pytest
 from distributed import Client, LocalCluster
 from distributed.scheduler import KilledWorker
+from tqdm import TMonitor
 
 import sc_utils.sweeps
 from sc_utils.sweeps import sweep
@@ -112,6 +114,13 @@ def test_the_children_are_of_the_kind_of_the_parent(kind):
     rng = np.random.Generator(kind(7))
     children = np.random.Generator(kind(7)).spawn(2)
     assert sweep(draw, iter([2, 5]), rng=rng) == [draw(2, children[0]), draw(5, children[1])]
+
+
+def test_a_case_that_is_redone_gets_the_same_generator():
+    """Although `draw` spawns from its generator, which changes the seed sequence in there."""
+    seed = np.random.SeedSequence(1)
+    once, again = (sc_utils.sweeps._evaluate(draw, 3, seed, np.random.PCG64) for _ in range(2))
+    assert once == again
 
 
 def test_two_sweeps_from_one_generator_differ():
@@ -256,6 +265,19 @@ def test_an_exception_names_its_case_and_keeps_what_had_finished(executor):
     assert results == {k: expected[k] for k in results}
 
 
+def test_an_exception_cancels_the_cases_that_wait():
+    evaluated = []
+
+    def noted(n, rng):
+        evaluated.append(n)
+        return refuse(n, rng)
+
+    with ThreadPoolExecutor(1) as pool, pytest.raises(ValueError, match="five"):
+        sweep(noted, [1, 2, 5, *range(6, 40)], rng=seeded(), executor=pool)
+    assert evaluated[:3] == [1, 2, 5]
+    assert len(evaluated) < 10
+
+
 def test_an_interruption_keeps_what_had_finished():
     def interrupted(n, rng):
         if n == 3:
@@ -308,6 +330,7 @@ def test_the_bar_comes_late_and_not_at_all_for_a_short_sweep(executor, monkeypat
         assert re.search(r"\r100%\|.*\| 8/8 \[.*case/s\]\r?\n$", everything)
         sweep(draw, SIZES, rng=seeded(), executor=executor)
         assert shown() == ""
+    assert not [thread for thread in threading.enumerate() if isinstance(thread, TMonitor)]
 
 
 def test_the_bar_is_closed_when_an_exception_ends_the_sweep(monkeypatch):
