@@ -31,7 +31,14 @@ from sc_utils.environments import (
     return_at_least,
     slippery_grid,
 )
-from sc_utils.logs import Counts, Log
+from sc_utils.intervals import noncentral_interval, noncentral_p_value, successes_needed
+from sc_utils.logs import (
+    Counts,
+    InfluenceEstimate,
+    Log,
+    estimate_influence,
+    estimate_policy,
+)
 from sc_utils.luck import (
     ImprovementBounds,
     InfluenceBudget,
@@ -68,6 +75,7 @@ __all__ = [
     "Evaluation",
     "ImprovementBounds",
     "InfluenceBudget",
+    "InfluenceEstimate",
     "Log",
     "LuckDecomposition",
     "OutcomeVariance",
@@ -82,6 +90,8 @@ __all__ = [
     "condition_on_failure",
     "condition_on_success",
     "doob_transform",
+    "estimate_influence",
+    "estimate_policy",
     "evaluate",
     "from_gymnasium",
     "improvement_bounds",
@@ -91,6 +101,8 @@ __all__ = [
     "longest_step",
     "luck_decomposition",
     "maximise_success",
+    "noncentral_interval",
+    "noncentral_p_value",
     "outcome_variance",
     "policy_movement",
     "positive_ending",
@@ -104,6 +116,7 @@ __all__ = [
     "step_for_radius",
     "success_ratio",
     "success_step",
+    "successes_needed",
     "successful_visits",
     "surrogate_gain",
     "sweep",
