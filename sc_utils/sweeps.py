@@ -74,7 +74,7 @@ def sweep(
     TypeError
         If `rng` is not a generator, `executor` is not an executor, or a process pool cannot import
         `function`.
-    BrokenProcessPool
+    concurrent.futures.process.BrokenProcessPool
         If a case kills the process that evaluates it, again and again; a note names the case.
     Exception
         What `function` raises, with a note that names the case. Cases that wait are cancelled.
