@@ -424,7 +424,8 @@ def _scale(
     along = sums.steady(sums.clustering) * np.divide(
         skewed, influence, out=ones, where=influence > 1e-12
     )
-    right = df * effect**2 + 2 * signal * along
+    # Below 1 it is nearly always noise, which would make small logs see what is not there.
+    right = df * np.maximum(effect, 1) ** 2 + 2 * signal * along
     delta: Array = (np.sqrt(signal**2 + df * right) - signal) / df
     return delta
 
