@@ -350,7 +350,8 @@ class _VisitSums:
         n = np.maximum(self.actions.sum(axis=1), 1)
         episodes = np.maximum(n**2 / np.maximum(self.many.sum(axis=1), 1), 1)
         left = np.maximum(n - n / episodes, 1e-9)
-        return (episodes * ratio * (n - 1) / left + 1) / (episodes + 1)
+        steadied: Array = (episodes * ratio * (n - 1) / left + 1) / (episodes + 1)
+        return steadied
 
 
 def _sum_visits(log: Log, pi_0: Array) -> _VisitSums:
