@@ -250,8 +250,9 @@ def escape_luck(mdp: SuccessMDP, evaluation: Evaluation) -> float:
 
        \sum_{s, a} d_+(s)\, \pi_+(a|s) \log \frac{1}{1 - f(s, a)},
 
-    where f(s, a) is the probability that the action fails at once. It is 0 exactly when the
-    imitator of the successes never fails.
+    where f(s, a) is the probability that the action fails at once, or enters a state in which the
+    behaviour cannot succeed: to enter it is to have failed. If the behaviour can succeed from every
+    possible start, it is 0 exactly when the imitator of the successes never fails.
 
     Parameters
     ----------
@@ -272,8 +273,7 @@ def escape_luck(mdp: SuccessMDP, evaluation: Evaluation) -> float:
 
     Notes
     -----
-    A state in which the behaviour cannot succeed counts as failure: to enter it is to have failed.
-    It goes beyond Russo (2026).
+    A start without hope is start luck, and no escape. It goes beyond Russo (2026).
 
     Examples
     --------
@@ -290,7 +290,7 @@ def escape_luck(mdp: SuccessMDP, evaluation: Evaluation) -> float:
     pi_plus = condition_on_success(evaluation.policy, evaluation.Q)
     taken = successful_visits(evaluation)[:, np.newaxis] * pi_plus
     escapes = np.log(survives, out=np.zeros_like(survives), where=taken > 0)
-    return max(float(-(taken * escapes).sum()), 0.0)
+    return max(0.0, float(-(taken * escapes).sum()))
 
 
 def outcome_variance(mdp: SuccessMDP, evaluation: Evaluation) -> OutcomeVariance:

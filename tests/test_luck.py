@@ -1030,6 +1030,59 @@ def test_the_imitator_never_fails_exactly_without_escape_luck(case):
     assert (exact_evaluate(mdp, pi_plus).success_rate == 1) == (escape < 1e-10)
 
 
+def sparse_mdps(rng, n):
+    """Layered processes with many zeros, in which some states may be without hope."""
+    while n:
+        S, A = rng.integers(2, 6), rng.integers(2, 4)
+        weights = rng.integers(0, 3, (S, A, S + 2)) * (rng.random((S, A, S + 2)) < 0.45)
+        weights[:, :, :S] *= (np.arange(S) > np.arange(S)[:, None])[:, None]
+        weights[:, :, -1] += weights.sum(axis=2) == 0
+        policy, start = rng.integers(0, 3, (S, A)), rng.integers(0, 2, S)
+        policy[:, 0] += policy.sum(axis=1) == 0
+        start[0] = 1
+        table = weights / weights.sum(axis=2, keepdims=True)
+        if not table[:, :, S][start > 0].any():
+            continue  # so that success can be seen to be possible
+        mdp = SuccessMDP.from_dense(table[:, :, :S], table[:, :, S], start / start.sum())
+        e = evaluate(mdp, policy / policy.sum(axis=1, keepdims=True))
+        if e.success_rate:
+            n -= 1
+            yield mdp, table, e
+
+
+def draws_never_matter(table, e, start):
+    """Whether the chance of success is one at all starts, and stays through every draw."""
+    h = np.append(e.V, [1, 0])
+    same = [np.ptp(e.V[start > 0])]
+    for s, a in np.argwhere((e.visits[:, None] > 0) & (e.policy > 0) & (e.Q > 0)):
+        same.append(np.ptp(h[table[s, a] > 0]))
+    return max(same) < 1e-12
+
+
+def test_escapes_and_promises_where_some_states_are_without_hope(rng):
+    hopeless = perfect = lucky = 0
+    for mdp, table, e in sparse_mdps(rng, 1500):
+        pi_plus = condition_on_success(e.policy, e.Q)
+        new, seen = evaluate(mdp, pi_plus), evaluate(doob_transform(mdp, e), pi_plus)
+        escape, luck = escape_luck(mdp, e), luck_decomposition(mdp, e).luck
+        never_fails = new.success_rate > 1 - 1e-12
+        assert never_fails == (escape < 1e-12 and (e.V[mdp.initial > 0] > 0).all())
+        # in a layered process a visit is an event, so that its chances are means of a Y
+        assert np.abs(seen.visits - new.visits).max() <= np.sqrt(luck / 2) + 1e-12
+        assert (luck < 1e-12) == draws_never_matter(table, e, mdp.initial)
+        hopeless, perfect = hopeless + (e.V == 0).any(), perfect + never_fails
+        lucky += luck > 1e-12
+    assert min(hopeless, perfect, lucky, 1500 - lucky) > 50
+
+
+def test_a_start_without_hope_is_not_escaped():
+    prompts = SuccessMDP.from_dense(np.zeros((2, 3, 2)), [[1, 1, 1], [0, 0, 0]], [0.5, 0.5])
+    e = evaluate(prompts, np.full((2, 3), 1 / 3))
+    assert evaluate(prompts, condition_on_success(e.policy, e.Q)).success_rate == 0.5
+    assert escape_luck(prompts, e) == 0
+    assert luck_decomposition(prompts, e).start == pytest.approx(np.log(2), rel=1e-12)
+
+
 @given(mdps_with_policies(full_support=False))
 def test_escape_luck_is_a_part_of_transition_luck(case):
     mdp, policy = case
