@@ -32,19 +32,14 @@ from sc_utils.environments import (
     slippery_grid,
 )
 from sc_utils.intervals import noncentral_interval, noncentral_p_value, successes_needed
-from sc_utils.logs import (
-    Counts,
-    InfluenceEstimate,
-    Log,
-    estimate_influence,
-    estimate_policy,
-)
+from sc_utils.logs import Counts, InfluenceEstimate, Log, estimate_influence, estimate_policy
 from sc_utils.luck import (
     ImprovementBounds,
     InfluenceBudget,
     LuckDecomposition,
     OutcomeVariance,
     doob_transform,
+    escape_luck,
     improvement_bounds,
     influence_budget,
     luck_decomposition,
@@ -90,6 +85,7 @@ __all__ = [
     "condition_on_failure",
     "condition_on_success",
     "doob_transform",
+    "escape_luck",
     "estimate_influence",
     "estimate_policy",
     "evaluate",
