@@ -46,8 +46,10 @@ from sc_utils.mdp import Evaluation, SuccessMDP, evaluate, maximise_success
 from sc_utils.sampling import sample_counts, sample_log
 from sc_utils.trust_region import (
     Certificate,
+    GapClosed,
     certificate,
     chi_squared_reach,
+    gap_closed,
     kl_reach,
     longest_step,
     policy_movement,
@@ -64,6 +66,7 @@ __all__ = [
     "Certificate",
     "Counts",
     "Evaluation",
+    "GapClosed",
     "ImprovementBounds",
     "InfluenceBudget",
     "Log",
@@ -82,6 +85,7 @@ __all__ = [
     "doob_transform",
     "evaluate",
     "from_gymnasium",
+    "gap_closed",
     "improvement_bounds",
     "influence_budget",
     "kl_divergence",
