@@ -1381,3 +1381,18 @@ def test_a_clipped_step_gains_less_than_its_length_times_the_influence():
     ratios = counts / 4 / pi
     new = [success_step(pi, ratio / ratio.max(), 10) for ratio in ratios]
     assert law @ (np.array(new) @ w - 1) < 0.5 * 10 * float(EXACT_I)
+
+
+def test_a_share_estimated_from_one_state_is_a_poor_judge():
+    """With ten successes the rule nets less than its own lambda, and less than imitation."""
+    shares, law = outcomes_of(10, EXACT_PLUS)
+    pi, w = np.array(EXACT_PI, float), np.array(EXACT_W, float)
+    p, chances = np.array(shares, float), np.array(law, float)
+    gain, moved = (p - pi) @ w, ((p - pi) ** 2 / pi).sum(axis=1)
+    noise = (p * (1 - p) / pi).sum(axis=1) / 9
+    estimate = np.maximum(1 - noise / np.maximum(moved, 1e-12), 0)
+    known = float(10 * EXACT_I / (10 * EXACT_I + EXACT_C))
+    net = [chances @ (2 * x * gain - x**2 * moved) for x in (estimate, known, 0.5)]
+    assert net[1] == pytest.approx(known * float(EXACT_I), rel=1e-9)
+    assert net[0] < net[2] < net[1]
+    assert net[0] == pytest.approx(0.183, abs=0.002)
