@@ -22,7 +22,6 @@ from sc_utils.conditioning import (
     condition_on_success,
     kl_divergence,
     relative_improvement,
-    success_ratio,
     successful_visits,
 )
 from sc_utils.environments import bandit, from_gymnasium, positive_ending, random_mdp
@@ -1242,13 +1241,49 @@ def test_past_the_worst_action_the_fit_has_no_maximum():
     assert (np.diff(gains) > 2).all()
 
 
+def nearest(x, weight):
+    whole = {"type": "eq", "fun": lambda p: p.sum() - 1}
+    found = minimize(
+        lambda p: ((p - x) ** 2 / weight).sum(),
+        np.full(x.size, 1 / x.size),
+        bounds=[(0, 1)] * x.size,
+        constraints=whole,
+        options={"ftol": 1e-14},
+    )
+    return found.x
+
+
+def fit_to_the_end(x):
+    """Where gradient ascent of the likelihood with weights x ends; its slope is 1-Lipschitz."""
+    theta = np.zeros(x.size)
+    for _ in range(30_000):
+        theta += x - softmax(theta)
+    return softmax(theta)
+
+
+@pytest.mark.parametrize(
+    ("pi", "q", "b"),
+    [
+        ([0.6, 0.38, 0.02], [0.3, 0.5, 0.9], 0.36),
+        ([0.3, 0.3, 0.2, 0.2], [0.1, 0.5, 0.6, 0.9], 0.2),
+        ([0.1, 0.2, 0.3, 0.4], [0.2, 0.9, 0.5, 0.6], 0.4),
+        ([0.5, 0.3, 0.2], [0.2, 0.4, 0.9], 0.1),
+    ],
+)
+def test_the_fit_ends_nearest_in_squares_and_the_clipped_path_in_chi_squared(pi, q, b):
+    pi, q = np.array(pi), np.array(q)
+    x = pi * (q - b) / (pi @ q - b)
+    clipped = success_step(pi, q, pi @ q / (pi @ q - b))
+    np.testing.assert_allclose(fit_to_the_end(x), nearest(x, 1), atol=1e-4)
+    np.testing.assert_allclose(clipped, nearest(x, pi), atol=1e-4)
+    assert clipped[q.argmax()] > pi[q.argmax()]
+
+
 def test_gradient_ascent_past_the_edge_gives_up_the_rare_and_best():
-    pi, q, b = np.array([0.6, 0.38, 0.02]), np.array([0.3, 0.5, 0.9]), 0.36
-    theta = np.log(pi)
-    for _ in range(20_000):
-        theta += 2 * (pi * (q - b) - softmax(theta) * (pi @ (q - b)))
-    np.testing.assert_allclose(softmax(theta), [0, 1, 0], atol=1e-6)
-    clipped = success_step(pi, q, pi @ q / (pi @ (q - b)))
+    pi, q = np.array([0.6, 0.38, 0.02]), np.array([0.3, 0.5, 0.9])
+    x = pi * (q - 0.36) / (pi @ q - 0.36)
+    np.testing.assert_allclose(fit_to_the_end(x), [0, 1, 0], atol=1e-6)
+    clipped = success_step(pi, q, pi @ q / (pi @ q - 0.36))
     assert clipped[2] > 10 * pi[2]
     assert clipped[0] == 0
 
@@ -1334,44 +1369,95 @@ def test_the_parts_of_the_rule_are_unbiased_in_rationals(m):
     assert mean_of(law, pearson) - EXACT_C == m * EXACT_I
 
 
-@pytest.mark.parametrize("m", [2, 5, 9])
+OTHER_PI = [Fraction(1, 4), Fraction(1, 4), Fraction(1, 2)]
+OTHER_W = [Fraction(3, 2), Fraction(1, 2), Fraction(1)]
+
+
+@pytest.mark.parametrize("ms", [(2, 5), (9, 2)])
 @pytest.mark.parametrize("star", [1, 2.5])
-def test_a_search_finds_the_step_of_the_rule(m, star):
-    shares, law = outcomes_of(m, EXACT_PLUS)
-    pi, w = np.array(EXACT_PI, float), np.array(EXACT_W, float)
-    way, chances = np.array(shares, float) - pi, np.array(law, float)
+def test_a_search_finds_the_step_of_the_rule_for_states_that_differ(ms, star):
+    lists, signal, noise = [], 0, 0
+    for m, pi, w in zip(ms, (EXACT_PI, OTHER_PI), (EXACT_W, OTHER_W), strict=True):
+        plus = [p * x for p, x in zip(pi, w, strict=True)]
+        shares, law = outcomes_of(m, plus)
+        way = np.array(shares, float) - np.array(pi, float)
+        lists.append((m, np.array(law, float), way, np.array(pi, float), np.array(w, float)))
+        signal += m * (mean_of(plus, w) - 1)
+        noise += sum(x * (1 - x) / p for x, p in zip(plus, pi, strict=True))
 
     def lost(eta):
-        return -chances @ (eta * way @ w - eta**2 * (way**2 / pi).sum(axis=1) / (2 * star))
+        return -sum(
+            m * law @ (eta * way @ w - eta**2 * (way**2 / pi).sum(axis=1) / (2 * star))
+            for m, law, way, pi, w in lists
+        )
 
     found = minimize_scalar(lost, bounds=(0, 2 * star), method="bounded", options={"xatol": 1e-9})
-    lam = float(m * EXACT_I / (m * EXACT_I + EXACT_C))
+    lam = float(signal / (signal + noise))
     assert found.x == pytest.approx(lam * star, rel=1e-5)
-    assert -found.fun == pytest.approx(lam * star * float(EXACT_I) / 2, rel=1e-9)
+    assert -found.fun == pytest.approx(lam * star * float(signal) / 2, rel=1e-9)
 
 
-def gains_on_a_rare_arm(m):
-    """Exact mean relative gains of imitation, the estimated edge, and the rule."""
-    pi = np.array([0.02, 0.98])
-    w = success_ratio(pi, [0.3, 0.5])
+def gains_on_a_rare_arm(m, rare):
+    """Exact mean relative gains of the estimated edge, of the state's own lambda, and of two.
+
+    Two actions need one number, the rare one's probability, and clipping is clipping.
+    """
     n = np.arange(m + 1)
-    p = np.stack([n, m - n], axis=1) / m
-    X2 = m * ((p - pi) ** 2 / pi).sum(axis=1)
-    noise = m / (m - 1) * (p * (1 - p) / pi).sum(axis=1)
-    edge = 1 / np.maximum(1 - (p / pi).min(axis=1), 1e-9)
-    lam = np.maximum(1 - noise / np.maximum(X2, 1e-9), 0)
-    g = (p - pi) @ w
-    return binom(m, pi[0] * w[0]).pmf(n) @ np.stack([g, edge * g, lam * edge * g], axis=1)
+    p, pi = n / m, 0.02
+    V = pi * rare + (1 - pi) * 0.5
+    law = binom(m, pi * rare / V).pmf(n)
+    moved = (p - pi) ** 2 / (pi * (1 - pi))
+    noise = p * (1 - p) / (pi * (1 - pi)) / (m - 1)
+    edge = 1 / (1 - np.minimum(p / pi, (1 - p) / (1 - pi)))
+    lengths = edge, np.maximum(1 - noise / moved, 0), 2
+    new = [np.clip(pi + x * (p - pi), 0, 1) for x in lengths]
+    return [law @ ((x * rare + (1 - x) * 0.5) / V - 1) for x in new]
 
 
-def test_with_a_rare_arm_the_edge_does_harm_and_the_rule_does_not():
-    for m in (3, 10, 30, 100, 300):
-        imitation, edge, rule = gains_on_a_rare_arm(m)
-        assert imitation == pytest.approx(float(action_influence([0.02, 0.98], [0.3, 0.5])))
-        assert edge < -0.005
-        assert rule > 0
-    assert gains_on_a_rare_arm(30)[1] < -0.1
-    assert gains_on_a_rare_arm(100)[2] < imitation  # where the rule loses
+def test_a_length_that_listens_to_the_noise_does_harm():
+    for m in (3, 10, 30, 120, 310):
+        assert gains_on_a_rare_arm(m, 0.3)[0] < -0.005
+    assert gains_on_a_rare_arm(30, 0.3)[0] == pytest.approx(-0.1153, abs=1e-4)
+    for m in (3, 10):
+        assert gains_on_a_rare_arm(m, 0.9)[1] < -0.005
+    assert gains_on_a_rare_arm(3, 0.9)[1] == pytest.approx(-0.01274, abs=1e-5)
+
+
+def test_clipping_favours_the_rare_good_or_bad():
+    promised = [2 * action_influence([0.02, 0.98], [rare, 0.5]) for rare in (0.3, 0.9)]
+    bad, good = (gains_on_a_rare_arm(3, rare)[2] for rare in (0.3, 0.9))
+    assert bad == pytest.approx(-0.001346, abs=1e-6)
+    assert bad < 0 < promised[0]
+    assert good == pytest.approx(0.03751, abs=1e-5)
+    assert good > 1.5 * promised[1]
+
+
+def nets_on_many_prompts(m, rng):
+    """Net gains of the lengths 1 and 2 and of the pooled rule, and their plain gains.
+
+    Two actions each, of which the first does not matter on every second prompt.
+    """
+    pi, q = rng.uniform(0.05, 0.95, (2, 300))
+    q[::2] = 0.5
+    V = pi * q + (1 - pi) * 0.5
+    p = rng.binomial(m, pi * q / V) / m
+    unit = pi * (1 - pi)
+    moved, noise = (p - pi) ** 2 / unit, p * (1 - p) / unit / (m - 1)
+    lam = max(1 - noise.sum() / moved.sum(), 0)
+    new = np.stack([np.clip(pi + x * (p - pi), 0, 1) for x in (1, 2, 2 * lam)])
+    gain = ((new - pi) * (q - 0.5) / V).mean(axis=1)
+    return gain - ((new - pi) ** 2 / unit).mean(axis=1) / 4, gain
+
+
+def test_the_pooled_rule_nets_more_and_gains_less_than_the_long_step():
+    rng = np.random.default_rng(31)
+    for m in (2, 5, 20, 100):
+        runs = np.array([nets_on_many_prompts(m, rng) for _ in range(100)])
+        net, gain = runs[:, 0], runs[:, 1]
+        saved = net[:, 2] - net[:, 1]
+        assert saved.mean() > 4 * saved.std() / 10
+        assert (gain[:, 1] - gain[:, 2]).mean() > 0
+        assert net[:, 2].mean() > net[:, :2].mean(axis=0).max() - 0.003
 
 
 def test_a_clipped_step_gains_less_than_its_length_times_the_influence():
