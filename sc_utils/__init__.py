@@ -50,8 +50,10 @@ from sc_utils.sampling import sample_counts, sample_log
 from sc_utils.sweeps import sweep
 from sc_utils.trust_region import (
     Certificate,
+    GapClosed,
     certificate,
     chi_squared_reach,
+    gap_closed,
     kl_reach,
     longest_step,
     policy_movement,
@@ -68,6 +70,7 @@ __all__ = [
     "Certificate",
     "Counts",
     "Evaluation",
+    "GapClosed",
     "ImprovementBounds",
     "InfluenceBudget",
     "InfluenceEstimate",
@@ -90,6 +93,7 @@ __all__ = [
     "estimate_policy",
     "evaluate",
     "from_gymnasium",
+    "gap_closed",
     "improvement_bounds",
     "influence_budget",
     "kl_divergence",
