@@ -30,6 +30,7 @@ from sc_utils.environments import (
     random_mdp,
     slippery_grid,
 )
+from sc_utils.learning import LossCertificate, certify, negative_log_likelihood
 from sc_utils.logs import Counts, Log
 from sc_utils.luck import (
     ImprovementBounds,
@@ -67,6 +68,7 @@ __all__ = [
     "ImprovementBounds",
     "InfluenceBudget",
     "Log",
+    "LossCertificate",
     "LuckDecomposition",
     "OutcomeVariance",
     "SuccessMDP",
@@ -75,6 +77,7 @@ __all__ = [
     "bandit",
     "blackjack",
     "certificate",
+    "certify",
     "chi_squared",
     "chi_squared_reach",
     "condition_on_failure",
@@ -89,6 +92,7 @@ __all__ = [
     "longest_step",
     "luck_decomposition",
     "maximise_success",
+    "negative_log_likelihood",
     "outcome_variance",
     "policy_movement",
     "positive_ending",
