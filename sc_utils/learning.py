@@ -29,7 +29,7 @@ class LossCertificate:
     floor
         success_rate exp(drop), an estimate of a lower bound of the policy's success rate.
     low
-        Lower confidence bound of the floor, and so of the policy's success rate.
+        Lower confidence bound, approximate, of the policy's success rate; see the notes.
     importance
         Average over all episodes of success times likelihood ratio: unbiased for the policy's
         success rate if it plays only what the behaviour plays, but of larger variance.
@@ -121,9 +121,10 @@ def certify(
     Let x be the summed log-ratio of a success. On the scale of logarithms the floor is the sum of
     log rho_0, bounded by Clopper and Pearson (1934), and of the mean of x, bounded by Student's t
     over the successes. The distances of the two bounds from their estimates add as squares (Zou
-    and Donner 2008), since given the number of successes the mean of x is unbiased. Its coverage
-    is measured in the tests. No log can show the far left tail of x, but missing it is harmless:
-    episodes of vanishing likelihood ratio add to the success rate rather than take from it.
+    and Donner 2008), since given the number of successes the mean of x is unbiased. The result is
+    approximate; its coverage is measured in the tests. The floor it can cover too rarely, as no log
+    shows the far left tail of x. The success rate it covers all the same: what is missed there are
+    episodes of vanishing likelihood ratio, which add to the success rate and take nothing from it.
 
     For the bound: Dayan and Hinton (1997), as a step of expectation maximisation.
     """
