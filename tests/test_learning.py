@@ -120,6 +120,14 @@ def test_one_success_gives_no_confidence():
     assert found.floor == found.importance == pytest.approx(0.75)
 
 
+def test_two_successes_give_some():
+    log = Log([0, 1, 2], [0, 0, 0], [1, 1, 0], [True, True, False])
+    found = certify(log, [[0.5, 0.5]], [[0.25, 0.75]])
+    # Both have ratio 3/2, and P(2 or more of 3) = 0.05 at the binomial bound.
+    rate = brentq(lambda p: 3 * p**2 - 2 * p**3 - 0.05, 1e-9, 0.9, xtol=1e-14)
+    assert found.low == pytest.approx(1.5 * rate, rel=1e-9)
+
+
 def test_all_episodes_may_succeed():
     log = Log(np.arange(6), np.zeros(6, int), [0, 1] * 3, np.ones(6, bool))
     found = certify(log, [[0.5, 0.5]], [[0.5, 0.5]])
