@@ -32,6 +32,7 @@ from sc_utils.environments import (
     slippery_grid,
 )
 from sc_utils.intervals import noncentral_interval, noncentral_p_value, successes_needed
+from sc_utils.learning import LossCertificate, certify, negative_log_likelihood
 from sc_utils.logs import Counts, InfluenceEstimate, Log, estimate_influence, estimate_policy
 from sc_utils.luck import (
     ImprovementBounds,
@@ -75,6 +76,7 @@ __all__ = [
     "InfluenceBudget",
     "InfluenceEstimate",
     "Log",
+    "LossCertificate",
     "LuckDecomposition",
     "OutcomeVariance",
     "SuccessMDP",
@@ -83,6 +85,7 @@ __all__ = [
     "bandit",
     "blackjack",
     "certificate",
+    "certify",
     "chi_squared",
     "chi_squared_reach",
     "condition_on_failure",
@@ -101,6 +104,7 @@ __all__ = [
     "longest_step",
     "luck_decomposition",
     "maximise_success",
+    "negative_log_likelihood",
     "noncentral_interval",
     "noncentral_p_value",
     "outcome_variance",
