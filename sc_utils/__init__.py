@@ -30,6 +30,14 @@ from sc_utils.environments import (
     random_mdp,
     slippery_grid,
 )
+from sc_utils.labels import (
+    OptimalLabel,
+    alignment,
+    amplification,
+    label_gain,
+    optimal_label,
+    outcome_advantage,
+)
 from sc_utils.logs import Counts, Log
 from sc_utils.luck import (
     ImprovementBounds,
@@ -68,9 +76,12 @@ __all__ = [
     "InfluenceBudget",
     "Log",
     "LuckDecomposition",
+    "OptimalLabel",
     "OutcomeVariance",
     "SuccessMDP",
     "action_influence",
+    "alignment",
+    "amplification",
     "any_ending",
     "bandit",
     "blackjack",
@@ -86,9 +97,12 @@ __all__ = [
     "influence_budget",
     "kl_divergence",
     "kl_reach",
+    "label_gain",
     "longest_step",
     "luck_decomposition",
     "maximise_success",
+    "optimal_label",
+    "outcome_advantage",
     "outcome_variance",
     "policy_movement",
     "positive_ending",

@@ -19,6 +19,7 @@ ROOMS: dict[str, set[str]] = {
     "prose": set(),
     "symbolic": set(),
     "conditioning": {"probabilities"},
+    "labels": {"conditioning", "probabilities"},
     "logs": set(),
     "mdp": {"absorption", "probabilities"},
     "environments": {"mdp", "probabilities"},
@@ -33,6 +34,7 @@ FOREIGN = {
     "interactive": {"scipy", "sympy", "gymnasium", "matplotlib"},
     "mdp": {"gymnasium", "matplotlib", "sympy"},
     "conditioning": {"gymnasium", "matplotlib", "scipy", "sympy"},
+    "labels": {"gymnasium", "matplotlib", "scipy", "sympy"},
 }
 
 
