@@ -25,6 +25,7 @@ ROOMS: dict[str, set[str]] = {
     "environments": {"mdp", "probabilities"},
     "luck": {"conditioning", "mdp", "probabilities"},
     "sampling": {"absorption", "logs", "mdp", "probabilities"},
+    "sweeps": {"probabilities"},
     "trust_region": {"conditioning", "probabilities"},
 }
 # What a room must do without, so that what it says holds for more than it was written for.
@@ -35,6 +36,7 @@ FOREIGN = {
     "mdp": {"gymnasium", "matplotlib", "sympy"},
     "conditioning": {"gymnasium", "matplotlib", "scipy", "sympy"},
     "labels": {"gymnasium", "matplotlib", "scipy", "sympy"},
+    "sweeps": {"dask", "distributed", "scipy", "gymnasium", "matplotlib", "sympy"},
 }
 
 
