@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from sc_utils import action_influence
+from sc_utils.interactive import BetaArms
 
 BANDIT = "chapters/imitating_success.html"
 SIMPLEX = "chapters/geometry.html"
@@ -179,4 +181,104 @@ def test_nothing_around_it_moves(browser: Browser, base: str, width: int) -> Non
             heights.add(round(box["height"]))
     assert len(heights) == 1
     assert sum(page.evaluate("window.shifts")) < 0.02
+    context.close()
+
+
+class Fragment:
+    """A picture with handles alone in a page, in the place that the site gives it."""
+
+    def __init__(self, page: Page, html: str, theme: str = "light") -> None:
+        page.set_content(
+            f'<!doctype html><html lang="en" data-theme="{theme}"><meta charset="utf-8">'
+            f"<title>Fragment</title><body><main><h1>Fragment</h1>{html}<p>After</p></main></body>"
+        )
+        self.page, self.root = page, page.locator(".sc-interactive")
+
+    def said(self) -> Locator:
+        return self.root.locator("[aria-live]")
+
+    def heights(self, *keys: str) -> set[int]:
+        """How high it is at first and after each key on each slider."""
+        found = {self.height()}
+        for slider in self.root.get_by_role("slider").all():
+            for key in keys:
+                slider.press(key)
+                found.add(self.height())
+        return found
+
+    def height(self) -> int:
+        box = self.root.bounding_box()
+        assert box is not None
+        return round(box["height"])
+
+
+def papers_arms() -> str:
+    a = 0.3 + 0.4 * (np.arange(99) + 0.5) / 99
+    return BetaArms([*a, 18], [*a, 2], threshold=0.8)._repr_html_()
+
+
+def test_a_threshold_is_moved_by_key_and_the_gain_changes_sign(page: Page) -> None:
+    arms = Fragment(page, papers_arms())
+    slider = arms.root.get_by_role("slider", name="threshold")
+    expect(arms.said()).to_contain_text("At threshold 0.800 the gain is 0.00808, 2.57 times")
+    expect(arms.said()).to_contain_text("The threshold beats faithful rewards.")
+    slider.press("Home")
+    expect(arms.said()).to_contain_text("At threshold 0.001")
+    expect(arms.said()).to_contain_text("Faithful rewards gain more.")
+    slider.press("End")
+    expect(arms.said()).to_contain_text("the gain is −0.00397")
+    expect(arms.said()).to_contain_text("High returns come from worse arms: imitating them harms.")
+    expect(arms.root.locator(".dot")).to_have_class("dot down")
+    for _ in range(30):
+        slider.press("ArrowLeft")
+    expect(arms.said()).to_contain_text("At threshold 0.969 the gain is −")
+    slider.press("ArrowLeft")
+    expect(arms.said()).to_contain_text("At threshold 0.968 the gain is 0.0000")
+    expect(arms.root.locator(".dot")).to_have_class("dot up")
+
+
+def test_buttons_find_the_best_threshold_and_the_change_of_sign(page: Page) -> None:
+    arms = Fragment(page, papers_arms())
+    arms.root.get_by_role("button", name="the best threshold").press("Enter")
+    expect(arms.said()).to_contain_text("At threshold 0.835 the gain is 0.00830, 2.64 times")
+    expect(arms.root.get_by_role("row", name="gain")).to_have_text("gain0.003140.00830")
+    arms.root.get_by_role("button", name="where the gain is 0").press("Enter")
+    expect(arms.said()).to_contain_text("At threshold 0.968")
+    expect(arms.root.get_by_role("slider")).to_have_attribute("aria-valuetext", "0.968")
+
+
+def test_equal_arms_have_no_sign_to_change(page: Page) -> None:
+    arms = Fragment(page, BetaArms([1, 2], [1, 2])._repr_html_())
+    expect(arms.said()).to_have_text("All arms are equally good: no rule can gain.")
+    expect(arms.root.get_by_role("button")).to_have_count(1)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 360])
+@pytest.mark.parametrize("html", [papers_arms()], ids=["arms"])
+def test_a_fragment_keeps_its_place_and_its_width(
+    browser: Browser, html: str, width: int, theme: str
+) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 900})
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    alone = Fragment(page, html, theme)
+    assert len(alone.heights("End", "Home", "PageUp")) == 1
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert alone.root.evaluate("e => e.scrollWidth <= e.clientWidth")
+    # The height that is reserved is the one that is used.
+    wanted = "e => { const d = e.firstElementChild; const kept = d.offsetHeight; "
+    unset = "d.style.minBlockSize = 0; return kept - d.offsetHeight; }"
+    assert 0 <= alone.root.evaluate(wanted + unset) <= 80
+    assert complaints == []
+    context.close()
+
+
+@pytest.mark.parametrize("html", [papers_arms()], ids=["arms"])
+def test_a_fragment_without_scripts_is_a_sentence(browser: Browser, html: str) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    alone = Fragment(context.new_page(), html)
+    expect(alone.root).to_contain_text("it needs JavaScript")
+    assert alone.height() < 250
     context.close()
