@@ -260,9 +260,10 @@ ROUNDING = 1e-12
 
 
 def _centred(pi_0: Array, values: ArrayLike, name: str) -> Array:
-    """Return values less their mean under the policy; exactly 0 where all that are played agree."""
+    """Return values less their mean under the policy, from ratios, so that little keeps digits."""
     q = as_action_values(values, pi_0.shape, name)
-    return (success_ratio(pi_0, q) - 1) * (pi_0 * q).sum(axis=-1, keepdims=True)
+    V = (pi_0 * q).sum(axis=-1, keepdims=True)
+    return np.asarray((success_ratio(pi_0, q) - 1) * V)
 
 
 def _outcomes(joint: ArrayLike, Q: ArrayLike) -> tuple[Array, Array]:
