@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from functools import cache
 from itertools import product
-from math import inf, lcm
+from math import inf, isfinite, lcm
+from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -268,7 +269,8 @@ def return_at_least(
         `labels` has the fields "state" (the environment's number) and "return" (so far). Only pairs
         that matter are kept. An episode that can no longer reach the threshold, however lucky, is a
         failure there and then. Where the threshold can no longer be missed, however unlucky, a
-        state's returns are one pair, labelled with the least return of which that is true.
+        state's returns are one pair, labelled with the least return of which that is true. A policy
+        of the environment, one row per state, is here ``policy[mdp.labels["state"]]``.
 
     Raises
     ------
@@ -284,10 +286,8 @@ def return_at_least(
     >>> import gymnasium
     >>> env = gymnasium.make("CliffWalking-v1")
     >>> in_fifteen_steps = return_at_least(env, -15)
-    >>> in_fifteen_steps.n_states
-    51
-    >>> in_fifteen_steps.labels[0].item()
-    (12, -2.0)
+    >>> in_fifteen_steps.n_states, in_fifteen_steps.labels[0].item()
+    (51, (12, -2.0))
 
     Notes
     -----
@@ -447,7 +447,7 @@ def _table_of(env: "gymnasium.Env[Any, Any]") -> tuple[Table, Array]:
     table, start = getattr(raw, "P", None), getattr(raw, "initial_state_distrib", None)
     if table is None or start is None:
         raise TypeError(
-            f"{_name_of(env)} has no transition table: from_gymnasium needs env.unwrapped.P and "
+            f"{_name_of(env)} has no transition table: what is needed is env.unwrapped.P and "
             f"env.unwrapped.initial_state_distrib, as FrozenLake, CliffWalking and Taxi have"
         )
     if getattr(raw, "fickle_passenger", False):
@@ -534,12 +534,11 @@ def _in_whole_units(steps: list[_Step], threshold: float) -> tuple[list[_Step], 
 
 def _as_written(value: float, name: str) -> Fraction:
     """Return the number that Python prints for `value`: 1/10 for 0.1, not the float next to it."""
-    try:
-        return Fraction(str(float(value)))
-    except (TypeError, OverflowError):
-        raise TypeError(f"{name} must be a number, got {value!r}") from None
-    except ValueError:
-        raise ValueError(f"{name} must be finite, got {value!r}") from None
+    if not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if not isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value!r}")
+    return Fraction(str(value))
 
 
 def _extreme_return(steps: list[_Step], sign: int) -> dict[int, float]:
@@ -597,8 +596,8 @@ def _steps_between_pairs(
         if len(found) > MOST_PAIRS:
             raise ValueError(
                 f"more than {MOST_PAIRS:,} pairs of state and return can be reached: raise the "
-                f"threshold, so that hopeless episodes end sooner, or give the environment coarser "
-                f"rewards"
+                f"threshold, so that hopeless episodes end sooner, or coarsen the rewards; where "
+                f"gains and losses can both be repeated without end, no threshold helps"
             )
     return result
 

@@ -54,8 +54,9 @@ def sweep(
         What is computed. A process pool can use it if the other processes can import it: define it
         in a module, not in a notebook or inside another function.
     cases
-        What varies: numbers, tuples, anything that can be pickled. A case should take a millisecond
-        or more, since handing it out takes a fraction of one.
+        What varies: numbers, tuples, anything that can be pickled. To hand one out takes a good
+        part of a millisecond in a pool of processes and several on a cluster; a case should take
+        longer than that.
     rng
         Source of randomness; it spawns as many generators as there are cases.
     executor
@@ -90,12 +91,15 @@ def sweep(
     Notes
     -----
     A process pool breaks when one of its processes is killed, and takes down every case that was
-    handed to it. Those cases, and those to come, go on in a new pool with the same settings; what
-    has finished is not computed again. If the new pool breaks too, the cases it took down are
-    evaluated in another one, one at a time; the case that breaks that one is the culprit, and the
-    sweep ends. No case is ever moved to this process, which it could take down as well. Dask does
-    likewise by itself: it moves the cases of a dead worker to another, and gives up on a case when
-    several workers have died under it (`distributed.scheduler.KilledWorker`).
+    handed to it. Those cases, and those to come, go on in a new pool with the same settings; a case
+    whose result has arrived is not evaluated again. If the new pool breaks too, the cases it took
+    down are evaluated in a third, one at a time; a case that breaks that one is the culprit, and
+    ends the sweep. No case is ever moved to this process, which it could take down as well.
+
+    Dask does likewise by itself: it moves the cases of a dead worker to another. When four workers
+    have died on which the same case was running or next in line, it ends the sweep with
+    `distributed.scheduler.KilledWorker`; the case that is named may be the neighbour of the
+    culprit.
     """
     rng = as_generator(rng)
     _check_executor(executor, function)
@@ -146,9 +150,12 @@ class _Work(Generic[Case, Result]):
         except BrokenExecutor:
             raise  # not its doing, as far as we know
         except Exception as error:
-            error.add_note(f"in case {k}: {reprlib.repr(self.cases[k])}")
+            self.name(k, error)
             raise
         self.bar.update()
+
+    def name(self, k: int, error: Exception, what: str = "") -> None:
+        error.add_note(f"in case {k}{what}: {reprlib.repr(self.cases[k])}")
 
     def run_here(self) -> None:
         for k in range(len(self.cases)):
@@ -158,61 +165,55 @@ class _Work(Generic[Case, Result]):
         """Evaluate every case, in new pools of processes if the given one breaks."""
         waiting = deque(range(len(self.cases)))
         with ExitStack() as pools:
-            lost, error = self.run(executor, waiting)
-            while error:
+            while waiting:
+                lost = self.run(executor, waiting, IN_FLIGHT)
                 for at_a_time in (IN_FLIGHT, 1):
-                    executor = pools.enter_context(_renewed(executor, error))
-                    suspects = deque(lost)
-                    lost, error = self.run(executor, suspects, at_a_time)
-                    if not error:
-                        break
-                    lost.extend(suspects)
-                else:
-                    error.add_note(
-                        f"case {lost[0]} kills the process that evaluates it: "
-                        f"{reprlib.repr(self.cases[lost[0]])}"
-                    )
-                    raise error
-                lost, error = self.run(executor, waiting)
+                    if lost:
+                        executor = pools.enter_context(_renewed(executor))
+                        again = deque(lost)
+                        lost = [*self.run(executor, again, at_a_time), *again]
 
-    def run(
-        self, executor: Executor, waiting: deque[int], at_a_time: int = IN_FLIGHT
-    ) -> tuple[list[int], BrokenExecutor | None]:
-        """Evaluate the waiting cases; if the executor breaks, return those that it took down."""
+    def run(self, executor: Executor, waiting: deque[int], at_a_time: int) -> list[int]:
+        """Evaluate the waiting cases; if a pool breaks, stop and return those that it took down."""
         done: SimpleQueue[Future[Result]] = SimpleQueue()
         running: dict[Future[Result], int] = {}
         lost: list[int] = []
-        broken = None
         try:
-            while running or (waiting and not broken):
-                while waiting and not broken and len(running) < at_a_time:
-                    try:
-                        future = executor.submit(self.task(waiting[0]))
-                    except BrokenExecutor as error:
-                        broken = error
-                        lost.append(waiting.popleft())
-                    else:
-                        running[future] = waiting.popleft()
-                        future.add_done_callback(done.put)
-                if running:
-                    future = done.get()
-                    k = running.pop(future)
-                    try:
-                        self.take(k, future.result)
-                    except BrokenExecutor as error:
-                        broken = error
-                        lost.append(k)
+            while running or (waiting and not lost):
+                while waiting and not lost and len(running) < at_a_time:
+                    future = _submitted(executor, self.task(waiting[0]))
+                    running[future] = waiting.popleft()
+                    future.add_done_callback(done.put)
+                future = done.get()
+                k = running.pop(future)
+                try:
+                    self.take(k, future.result)
+                except BrokenExecutor as error:
+                    if not isinstance(executor, ProcessPoolExecutor):
+                        raise  # with nothing known of it, it cannot be replaced
+                    if at_a_time == 1:
+                        self.name(k, error, ", which kills any process that takes it up")
+                        raise
+                    lost.append(k)
         finally:
             for future, k in running.items():
                 if not future.cancel() and future.done() and not future.exception():
                     self.results[k] = future.result()
-        return sorted(lost), broken
+        return sorted(lost)
 
 
-def _renewed(executor: Executor, error: BrokenExecutor) -> ProcessPoolExecutor:
-    """Return a pool with the settings of a broken one."""
-    if not isinstance(executor, ProcessPoolExecutor):
-        raise error
+def _submitted(executor: Executor, task: Callable[[], Result]) -> "Future[Result]":
+    """Return the future of a task; it has failed already if the executor is broken."""
+    try:
+        return executor.submit(task)
+    except BrokenExecutor as error:
+        future: Future[Result] = Future()
+        future.set_exception(error)
+        return future
+
+
+def _renewed(executor: Executor) -> ProcessPoolExecutor:
+    """Return a pool with the settings of a broken one, which the standard library keeps private."""
     executor.shutdown()  # nothing runs in it any more
     settings: Any = executor
     return ProcessPoolExecutor(
@@ -231,14 +232,24 @@ def _check_executor(executor: Executor | None, function: Callable[..., Any]) -> 
             f"executor must be a concurrent.futures.Executor, such as ProcessPoolExecutor() or "
             f"get_executor() of a Dask client, got {executor!r}"
         )
-    if isinstance(executor, ProcessPoolExecutor):
-        try:
-            pickle.dumps(function)
-        except Exception as error:
-            raise TypeError(
-                f"a process pool cannot import function {function!r}: define it in a module of its "
-                f"own, not in a notebook, a lambda or another function ({error})"
-            ) from None
+    if isinstance(executor, ProcessPoolExecutor) and (reason := _hidden(function, executor)):
+        raise TypeError(
+            f"the processes of a pool cannot import {function!r}: {reason}; define it at the top "
+            f"level of a module, a file of its own"
+        )
+
+
+def _hidden(function: Callable[..., Any], pool: ProcessPoolExecutor) -> str | None:
+    """Say why the processes of a pool cannot import a function; None if they can."""
+    try:
+        pickle.dumps(function)
+    except Exception as error:  # which one depends on what is wrong
+        return str(error)
+    settings: Any = pool
+    copied = settings._mp_context.get_start_method() == "fork"  # they have it without importing it
+    home = getattr(getattr(function, "func", function), "__module__", None)  # partial(f).func is f
+    at_a_prompt = home == "__main__" and not hasattr(sys.modules[home], "__file__")
+    return "it is defined in a notebook or at a prompt" if at_a_prompt and not copied else None
 
 
 class _Bar(tqdm):  # type: ignore[type-arg]
