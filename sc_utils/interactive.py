@@ -158,7 +158,7 @@ class GridIterates:
     ----------
     letters : array (rows, columns) of one-letter strings
         The map, of at most 20 rows and 20 columns; shown where there is no number. Numbers are
-        left out where they could not be read, on more than 8 columns.
+        left out where they could not be read, on more than 8 rows or columns.
     cells : array (S,) of int
         Which cells the states are, counted along the rows from the upper left.
     policies : array (n, S, 4)
@@ -176,7 +176,8 @@ class GridIterates:
     ------
     ValueError
         If the shapes do not fit each other, a policy is no distribution, a number is no
-        probability, a cell lies outside the map or appears twice, or the steps do not increase.
+        probability, a cell lies outside the map or appears twice, the steps do not increase, or
+        `best` lies below a success rate.
 
     Examples
     --------
@@ -203,6 +204,12 @@ class GridIterates:
         grid = np.asarray(letters, dtype=str)
         if grid.ndim != 2 or not (1 <= grid.shape[0] <= 20 and 1 <= grid.shape[1] <= 20):
             raise ValueError(f"letters must be a map of 1 to 20 rows and columns, got {grid.shape}")
+        wordy = np.char.str_len(grid) != 1
+        if wordy.any():
+            where = first(wordy)
+            raise ValueError(
+                f"{place('letters', where)} must be one letter, got {str(grid[where])!r}"
+            )
         numbers = as_cells(cells, grid.shape)
         rounds = as_rounds(steps)
         n, S = rounds.size, numbers.size
@@ -211,14 +218,18 @@ class GridIterates:
             raise ValueError(f"policies must have shape {(n, S, 4)}, got {pushes.shape}")
         for k, policy in enumerate(pushes):
             as_policy(policy, f"policies[{k}]")
+        rates = as_chances(success_rates, (n,), "success_rates")
+        optimum = None if best is None else float(as_chances(best, (), "best").round(6))
+        if optimum is not None and optimum < rates.max() - 1e-6:
+            raise ValueError(f"best must not lie below a success rate, got {best} < {rates.max()}")
         self.state: dict[str, Any] = {
             "letters": grid.tolist(),
             "cells": numbers.tolist(),
             "policies": pushes.round(4).tolist(),
             "values": as_chances(values, (n, S), "values").round(4).tolist(),
-            "rates": as_chances(success_rates, (n,), "success_rates").round(6).tolist(),
+            "rates": rates.round(6).tolist(),
             "steps": rounds.tolist(),
-            "best": None if best is None else float(as_chances(best, (), "best").round(6)),
+            "best": optimum,
         }
 
     def __repr__(self) -> str:

@@ -1,29 +1,30 @@
 // Policies on a grid, one after another: what each plays in each cell, and how often it succeeds.
-// `compute` says how dark and how long all is drawn, tested against the package's figures; `render`
+// `compute` says how dark and how long it is drawn, tested against the package's figures; `render`
 // has the anywidget signature.
 
 import { element, fill, percent, slider, svg } from "./controls.js";
 
 // Of the k-th policy: the cells' shades, as in `figures.draw_grid` but on one scale for all
-// policies, and the arrows' lengths, as shares of the longest.
+// policies; and the arrows, to the left, down, to the right and up.
 export function compute({ policies, values }, k) {
   const top = Math.max(...values.flat());
   return {
     shades: values[k].map((v) => (top > 0 ? (0.5 * v) / top : 0)),
-    arrows: policies[k].map((row) => [...row]),
+    arrows: policies[k].map((row) => row.map(arrow)),
   };
 }
 
 const WIDE = 340;
 const PAUSE = 900; // milliseconds, while it plays
-const NUMBERED = 8; // columns; in smaller cells no number can be read
+const NUMBERED = 8; // rows and columns; in smaller cells no number can be read
 const TURNS = [180, 90, 0, -90]; // of an arrow to the right: left, down, right, up
 
-// An arrow that ends at the cell's side if its action is certain, in a cell of side 1.
-function arrow(share) {
-  const [from, reach, half] = [0.25, 0.22, 0.1];
-  const tip = from + reach * share;
-  return share < 0.005 ? "" : `M${from} ${-half}L${tip.toFixed(4)} 0L${from} ${half}Z`;
+// An arrow beside the number, as long as its action is likely, in a cell of side 1; the rare ones
+// are also thinner, so that they look like arrows.
+export function arrow(share) {
+  if (share < 0.01) return "";
+  const [from, half] = [0.25, 0.11 * Math.sqrt(share)];
+  return `M${from} ${-half}L${from + 0.22 * share} 0L${from} ${half}Z`;
 }
 
 export function render({ model, el }) {
@@ -31,7 +32,8 @@ export function render({ model, el }) {
   const state = Object.fromEntries(names.map((name) => [name, model.get(name)]));
   const { letters, cells, values, rates, steps, best } = state;
   const [columns, last] = [letters[0].length, steps.length - 1];
-  const side = Math.min(80, WIDE / columns);
+  const most = Math.max(columns, letters.length);
+  const side = Math.min(80, WIDE / most); // never higher than wide
   const corner = (cell) => [side * (cell % columns), side * Math.floor(cell / columns)];
 
   // The grid.
@@ -86,16 +88,16 @@ export function render({ model, el }) {
 
   let now = 0;
   const draw = () => {
-    const { shades: dark, arrows: long } = compute(state, now);
+    const drawn = compute(state, now);
     cells.forEach((_, s) => {
-      fill(shades[s], { "fill-opacity": dark[s] });
-      long[s].forEach((share, a) => fill(arrows[s][a], { d: arrow(share) }));
-      if (columns <= NUMBERED) numbers[s].textContent = values[now][s].toFixed(2);
+      fill(shades[s], { "fill-opacity": drawn.shades[s] });
+      drawn.arrows[s].forEach((d, a) => fill(arrows[s][a], { d }));
+      if (most <= NUMBERED) numbers[s].textContent = values[now][s].toFixed(2);
     });
     done.style.inlineSize = percent(rates[now]);
     words.textContent = say(now);
-    back.disabled = now === 0;
-    next.disabled = now === last;
+    fill(back, { "aria-disabled": now === 0 }); // truly disabled, it would lose the focus
+    fill(next, { "aria-disabled": now === last });
   };
 
   // The handles.

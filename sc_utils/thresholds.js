@@ -141,7 +141,7 @@ function verdict(result, threshold, share) {
   const times = gain / faithfulGain;
   const how =
     `At threshold ${threshold.toFixed(3)} the gain is ${three(gain)}, ${three(times)} times ` +
-    `the faithful one: amplification ${three(amplified)} by alignment ${three(alignment)}. `;
+    `the faithful one: amplification ${three(amplified)} × alignment ${three(alignment)}. `;
   const best = `The best arm's share goes to ${share}. `;
   if (gain < 0) return `${how}${best}High returns come from worse arms: imitating them harms.`;
   if (gain > faithfulGain) return `${how}${best}The threshold beats faithful rewards.`;

@@ -8,8 +8,10 @@ from typing import Any
 import cvxpy as cp
 import numpy as np
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from matplotlib.figure import Figure
 from py_mini_racer import MiniRacer
 from scipy import special
 
@@ -27,7 +29,7 @@ from sc_utils import (
     reverse_kl_reach,
     trust_region_policy,
 )
-from sc_utils.interactive import Bandit, BetaArms, Simplex, read, script
+from sc_utils.interactive import Bandit, BetaArms, GridIterates, Simplex, read, script
 
 Compute = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -329,7 +331,8 @@ def test_the_sweep_finds_what_a_finer_one_finds(thresholds_js, arms):
 
 
 def test_where_the_arms_are_equal_or_nothing_passes_nothing_moves(thresholds_js):
-    equal = BetaArms([1, 2, 3], [1, 2, 3])
+    equal = BetaArms([0.1, 0.3, 0.7], [0.2, 0.6, 1.4])  # 1/3 each, up to rounding
+    assert len({x / (x + y) for x, y in zip(*list(equal.state.values())[:2], strict=True)}) > 1
     shown = thresholds_js(f"compute({json.dumps(equal.state)})")
     assert shown["gain"] == shown["influence"] == shown["alignment"] == 0
     assert shown["proxyInfluence"] > 0
@@ -339,10 +342,80 @@ def test_where_the_arms_are_equal_or_nothing_passes_nothing_moves(thresholds_js)
     assert shown["after"] == [0.5, 0.5]
 
 
+ARROWS = [[0.1, 0.2, 0.3, 0.4], [0, 0, 1, 0]]
+
+
+def small_grid(**changes: Any) -> GridIterates:
+    """Two states on a map of 2 x 2 cells, two policies."""
+    given = {
+        "letters": [["S", "F"], ["H", "G"]],
+        "cells": [0, 1],
+        "policies": [ARROWS, ARROWS[::-1]],
+        "values": [[0.25, 0.5], [0.5, 0.75]],
+        "success_rates": [0.25, 0.5],
+        "steps": [0, 3],
+    }
+    return GridIterates(**(given | changes))
+
+
+@pytest.fixture(scope="module")
+def iterates_js() -> Iterator[Callable[[str], Any]]:
+    engine = MiniRacer()
+    engine.eval(script("iterates.js"))
+    yield lambda text: json.loads(engine.eval(f"JSON.stringify({text})"))
+    engine.close()
+
+
+@settings(max_examples=20)  # figures are slow
+@given(arrays(float, (3, 4), elements=st.integers(0, 1000).map(lambda u: u / 1000)))
+def test_the_grid_is_as_dark_as_the_books_figure(iterates_js, values):
+    letters, cells = [["S", "F", "F"], ["F", "H", "G"]], [0, 1, 2, 3]
+    state = json.dumps({"policies": [[]] * 3, "values": values.tolist()})
+    for k, row in enumerate(values):
+        shown = iterates_js(f"compute({state}, {k}).shades")
+        assume(row.max() > 0)
+        axes = Figure().subplots()
+        figures.draw_grid(axes, letters, cells, row)
+        drawn = [patch.get_alpha() for patch in axes.patches if patch.get_alpha() is not None]
+        scale = row.max() / values.max()  # the figure shows one policy, the picture several
+        np.testing.assert_allclose(shown, np.array(drawn) * scale, rtol=1e-12)
+
+
+@given(st.integers(100, 10_000).map(lambda u: u / 10_000))
+def test_an_arrow_is_as_long_as_its_action_is_likely(iterates_js, share):
+    state = json.dumps({"policies": [[[share, 0, 0.0099, 1]]], "values": [[0]]})
+    path, *none, longest = iterates_js(f"compute({state}, 0).arrows")[0]
+    lengths = []
+    for d in path, longest:
+        x, y = np.array([p.split() for p in re.split("[MLZ]", d) if p], dtype=float).T
+        lengths.append(np.ptp(x))
+        assert y.sum() == 0
+        assert 0.25 <= x.min() <= x.max() <= 0.5  # beside the number, within the cell
+    assert lengths[0] / lengths[1] == pytest.approx(share, rel=1e-9)
+    assert none == ["", ""]
+
+
+def test_a_grid_where_nothing_succeeds_is_blank(iterates_js):
+    state = json.dumps({"policies": [[[1, 0, 0, 0]]], "values": [[0]]})
+    assert iterates_js(f"compute({state}, 0).shades") == [0]
+
+
+def test_the_numbers_of_a_grid_go_to_the_page_rounded():
+    third = 1 / 3
+    state = small_grid(values=[[third, 0], [1, third]], best=0.8235294).state
+    assert state["values"] == [[0.3333, 0], [1, 0.3333]]
+    assert state["best"] == 0.823529
+    assert state["policies"] == [ARROWS, ARROWS[::-1]]
+    assert small_grid().state["best"] is None
+    bytes_of_gymnasium = np.array([["S", "F"], ["H", "G"]], dtype="S1")
+    assert small_grid(letters=bytes_of_gymnasium).state == small_grid().state
+
+
 HANDLED = [
     Bandit([5, 5], [0.495, 0.505]),
     Simplex([0.5, 0.3, 0.2], [0.2, 0.4, 0.9], 0.1),
     papers_arms(),
+    small_grid(),
 ]
 
 
@@ -357,13 +430,15 @@ def test_the_fragment_asks_nobody(handled):
 def test_the_fragment_is_the_same_every_time():
     for one, other in (
         (papers_arms(), papers_arms(0.9)),
+        (small_grid(), small_grid(best=0.6)),
         (Bandit([5, 5], [0.495, 0.505]), Bandit([5, 5], [0.2, 0.6])),
         (
             Simplex([0.5, 0.3, 0.2], [0.2, 0.4, 0.9], 0.1),
             Simplex([0.5, 0.3, 0.2], [0.2, 0.4, 0.9], 0),
         ),
     ):
-        again = type(one)(**one.state)
+        given = {{"rates": "success_rates"}.get(key, key): x for key, x in one.state.items()}
+        again = type(one)(**given)
         assert one._repr_html_() == again._repr_html_()
         assert one._repr_html_() != other._repr_html_()
 
@@ -433,6 +508,34 @@ def test_a_bad_triangle_is_refused(policy, Q, budget, message):
 def test_bad_arms_are_refused(a, b, changes, message):
     with pytest.raises(ValueError, match=message):
         BetaArms(a, b, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"letters": ["S", "F"]}, r"map of 1 to 20 rows and columns, got \(2,\)"),
+        ({"letters": [["S"] * 21]}, r"map of 1 to 20 rows and columns, got \(1, 21\)"),
+        ({"letters": [["S", "FF"]]}, r"letters\[0, 1\] must be one letter, got 'FF'"),
+        ({"cells": [0, 4]}, r"cells\[1\] must be a cell of the 2 x 2 map, from 0 to 3, got 4"),
+        ({"cells": [-1, 0]}, r"cells\[0\] must be a cell .* got -1"),
+        ({"cells": [1, 1]}, r"cells must not repeat, got \[1, 1\]"),
+        ({"cells": [0, 0.5]}, r"cells must be a list of whole numbers, got \[0.0, 0.5\]"),
+        ({"steps": [3, 3]}, r"steps must be at least 0 and increase, got \[3, 3\]"),
+        ({"steps": [-1, 3]}, r"steps must be at least 0 and increase, got \[-1, 3\]"),
+        ({"steps": []}, r"steps must be a list of whole numbers, got \[\]"),
+        ({"steps": [0, 1, 2]}, r"policies must have shape \(3, 2, 4\), got \(2, 2, 4\)"),
+        ({"policies": [ARROWS, [[1, 0, 0, 0], [0.5, 0.4, 0, 0]]]}, r"policies\[1\]\[1\] must sum"),
+        ({"values": [[0, 1]]}, r"values must have shape \(2, 2\), got \(1, 2\)"),
+        ({"values": [[0, 1], [0, 1.5]]}, r"values\[1, 1\] must be a probability, got 1.5"),
+        ({"success_rates": [0, -0.5]}, r"success_rates\[1\] must be a probability, got -0.5"),
+        ({"success_rates": 0.5}, r"success_rates must have shape \(2,\), got \(\)"),
+        ({"best": 2}, r"best must be a probability, got 2"),
+        ({"best": 0.4}, r"best must not lie below a success rate, got 0.4 < 0.5"),
+    ],
+)
+def test_a_bad_grid_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        small_grid(**changes)
 
 
 def test_the_sentence_without_scripts_says_what_would_be_seen():
