@@ -206,8 +206,8 @@ def optimal_label(joint: ArrayLike, Q: ArrayLike, acceptance: float) -> OptimalL
 
     .. math::
 
-       \max_{f : \{y\} \to [0, 1]} \; \frac{\mathbb{E}[f(Y)\, \alpha(Y)]}{\kappa}
-       \quad \text{subject to} \quad \mathbb{E}[f(Y)] = \kappa .
+       \max_{f : \{y\} \to [0, 1]} \; \frac{\mathbb{E}[f(Y)\, \alpha(Y)]}{\mathbb{E}[f(Y)]}
+       \quad \text{for a given} \quad \mathbb{E}[f(Y)] .
 
     It accepts the outcomes of the largest advantage, as `outcome_advantage` gives it, and those at
     the border with one probability that meets the acceptance.
@@ -219,7 +219,7 @@ def optimal_label(joint: ArrayLike, Q: ArrayLike, acceptance: float) -> OptimalL
     Q
         Mean of the true objective after each action, shape (A,), in [0, 1].
     acceptance
-        kappa, the share of all outcomes to accept, in (0, 1].
+        E[f(Y)], the share of all outcomes to accept, in (0, 1].
 
     Returns
     -------
@@ -248,7 +248,7 @@ def optimal_label(joint: ArrayLike, Q: ArrayLike, acceptance: float) -> OptimalL
     alpha = np.divide(weight, mass, out=np.full_like(mass, -np.inf), where=mass > 0)
     best = np.argsort(-alpha, kind="stable")
     border = np.searchsorted(mass[best].cumsum(), acceptance * (1 - ROUNDING))
-    level = alpha[best[border]]
+    level = alpha[best[min(border, np.count_nonzero(mass) - 1)]]  # all that occur, if they are few
     above, at = alpha > level, alpha == level
     f = np.where(above, 1.0, 0.0)
     f[at] = min((acceptance - mass[above].sum()) / mass[at].sum(), 1.0)
