@@ -32,6 +32,14 @@ from sc_utils.environments import (
     slippery_grid,
 )
 from sc_utils.intervals import noncentral_interval, noncentral_p_value, successes_needed
+from sc_utils.labels import (
+    OptimalLabel,
+    alignment,
+    amplification,
+    label_gain,
+    optimal_label,
+    outcome_advantage,
+)
 from sc_utils.learning import LossCertificate, certify, negative_log_likelihood
 from sc_utils.logs import Counts, InfluenceEstimate, Log, estimate_influence, estimate_policy
 from sc_utils.luck import (
@@ -78,9 +86,12 @@ __all__ = [
     "Log",
     "LossCertificate",
     "LuckDecomposition",
+    "OptimalLabel",
     "OutcomeVariance",
     "SuccessMDP",
     "action_influence",
+    "alignment",
+    "amplification",
     "any_ending",
     "bandit",
     "blackjack",
@@ -101,12 +112,15 @@ __all__ = [
     "influence_budget",
     "kl_divergence",
     "kl_reach",
+    "label_gain",
     "longest_step",
     "luck_decomposition",
     "maximise_success",
     "negative_log_likelihood",
     "noncentral_interval",
     "noncentral_p_value",
+    "optimal_label",
+    "outcome_advantage",
     "outcome_variance",
     "policy_movement",
     "positive_ending",
