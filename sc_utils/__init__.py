@@ -43,6 +43,7 @@ from sc_utils.luck import (
     outcome_variance,
 )
 from sc_utils.mdp import Evaluation, SuccessMDP, evaluate, maximise_success
+from sc_utils.rounds import exact_rounds, sampled_rounds, wright_fisher
 from sc_utils.sampling import sample_counts, sample_log
 from sc_utils.sweeps import sweep
 from sc_utils.trust_region import (
@@ -82,6 +83,7 @@ __all__ = [
     "condition_on_success",
     "doob_transform",
     "evaluate",
+    "exact_rounds",
     "from_gymnasium",
     "improvement_bounds",
     "influence_budget",
@@ -98,6 +100,7 @@ __all__ = [
     "reverse_kl_reach",
     "sample_counts",
     "sample_log",
+    "sampled_rounds",
     "slippery_grid",
     "step_for_radius",
     "success_ratio",
@@ -109,4 +112,5 @@ __all__ = [
     "total_variation_reach",
     "trust_region_policy",
     "trust_region_radius",
+    "wright_fisher",
 ]
