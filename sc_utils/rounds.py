@@ -80,7 +80,7 @@ def sampled_rounds(
     *,
     rng: np.random.Generator,
 ) -> list[Evaluation]:
-    r"""Imitate `n_successes` sampled successes of each policy, and evaluate exactly what was learnt.
+    r"""Imitate `n_successes` sampled successes of each policy, and evaluate what was learnt.
 
     The next policy takes the actions as often as these episodes did; a state that none of them
     visits keeps its policy.

@@ -85,7 +85,8 @@ def test_an_action_or_a_state_never_seen_is_lost():
     assert np.isclose(closed.success_rate, 0.6, rtol=1e-9)
     vault = SuccessMDP.from_dense(TURN, [[0.5, 0], [1, 0]], [1, 0])
     rounds = exact_rounds(vault, [[0.5, 0.5], [0, 1]], 5)
-    assert rounds[1].policy[0, 1] == 0 and rounds[-1].success_rate == 0.5
+    assert rounds[1].policy[0, 1] == 0
+    assert rounds[-1].success_rate == 0.5
     assert maximise_success(vault).success_rate == 1
 
 
@@ -135,8 +136,8 @@ def test_the_regret_of_all_rounds_is_the_surprise_of_the_best():
         assert np.isclose(V[:K].prod(), pi @ q**K, rtol=1e-12)
 
 
-def test_without_success_there_is_no_price():
-    """V_0 > 0 is needed: an arm that is best but not played does not count."""
+def test_the_best_arm_counts_only_if_it_is_played():
+    """The maximum is over the actions that the behaviour plays."""
     V = [e.success_rate for e in exact_rounds(bandit([0.5, 0.9]), [[1, 0]], 50)]
     assert np.allclose(V, 0.5)
 
