@@ -28,6 +28,7 @@ from sc_utils.environments import (
     from_gymnasium,
     positive_ending,
     random_mdp,
+    return_at_least,
     slippery_grid,
 )
 from sc_utils.logs import Counts, Log
@@ -97,6 +98,7 @@ __all__ = [
     "positive_ending",
     "random_mdp",
     "relative_improvement",
+    "return_at_least",
     "reverse_kl_reach",
     "sample_counts",
     "sample_log",

@@ -94,8 +94,9 @@ def sweep(
     has finished is not computed again. If the new pool breaks too, the cases it took down are
     evaluated in another one, one at a time; the case that breaks that one is the culprit, and the
     sweep ends. No case is ever moved to this process, which it could take down as well. Dask does
-    likewise by itself: it moves the cases of a dead worker to another, and gives up on a case when
-    several workers have died under it (`distributed.scheduler.KilledWorker`).
+    likewise by itself: it moves the cases of a dead worker to another, and ends the sweep with
+    `distributed.scheduler.KilledWorker` when four have died on which the same case was running or
+    next in line; the case that is named may be the neighbour of the culprit.
     """
     rng = as_generator(rng)
     _check_executor(executor, function)
@@ -158,7 +159,7 @@ class _Work(Generic[Case, Result]):
         """Evaluate every case, in new pools of processes if the given one breaks."""
         waiting = deque(range(len(self.cases)))
         with ExitStack() as pools:
-            lost, error = self.run(executor, waiting)
+            lost, error = self.run(executor, waiting, IN_FLIGHT)
             while error:
                 for at_a_time in (IN_FLIGHT, 1):
                     executor = pools.enter_context(_renewed(executor, error))
@@ -173,10 +174,10 @@ class _Work(Generic[Case, Result]):
                         f"{reprlib.repr(self.cases[lost[0]])}"
                     )
                     raise error
-                lost, error = self.run(executor, waiting)
+                lost, error = self.run(executor, waiting, IN_FLIGHT)
 
     def run(
-        self, executor: Executor, waiting: deque[int], at_a_time: int = IN_FLIGHT
+        self, executor: Executor, waiting: deque[int], at_a_time: int
     ) -> tuple[list[int], BrokenExecutor | None]:
         """Evaluate the waiting cases; if the executor breaks, return those that it took down."""
         done: SimpleQueue[Future[Result]] = SimpleQueue()
