@@ -125,7 +125,8 @@ def test_best_actions_keep_a_share():
     best, last = maximise_success(lake()), lake_rounds(400)[-1]
     tied = best.Q > best.V[:, np.newaxis] * (1 - 1e-9)
     assert tied.sum() > 11  # there are ties
-    assert last.policy[tied].min() > 1e-3 and last.policy[~tied].max() < 1e-6
+    assert last.policy[tied].min() > 1e-3
+    assert last.policy[~tied].max() < 1e-6
 
 
 def test_the_regret_of_all_rounds_is_the_surprise_of_the_best():
@@ -275,7 +276,8 @@ def test_diversity_drifts_away_without_influence():
 
 def test_two_successes_a_round_by_hand():
     won, rounds = fixation([0.6, 0.3], 2, 1)
-    assert np.isclose(won, 4 / 5, rtol=1e-12) and np.isclose(rounds, 9 / 5, rtol=1e-12)
+    assert np.isclose(won, 4 / 5, rtol=1e-12)
+    assert np.isclose(rounds, 9 / 5, rtol=1e-12)
 
 
 def test_the_worse_of_two_close_arms_takes_over_in_one_run_of_eight():
@@ -283,7 +285,8 @@ def test_the_worse_of_two_close_arms_takes_over_in_one_run_of_eight():
     s = 0.505 / 0.495 - 1
     kimura = (1 - np.exp(-100 * s)) / (1 - np.exp(-200 * s))
     assert np.isclose(kimura, 0.8829, atol=5e-5)
-    assert np.isclose(won, 0.880912, atol=1e-6) and np.isclose(rounds, 107.488, atol=1e-3)
+    assert np.isclose(won, 0.880912, atol=1e-6)
+    assert np.isclose(rounds, 107.488, atol=1e-3)
     rng, share = np.random.default_rng(7), np.full(20_000, 0.5)
     while ((share > 0) & (share < 1)).any():
         share = rng.binomial(100, share * 0.505 / (share * 0.505 + (1 - share) * 0.495)) / 100
