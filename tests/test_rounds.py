@@ -210,6 +210,14 @@ def test_one_sampled_round_by_another_road():
     assert (np.abs(here.mean(axis=0) - target) < 4 * error).all()
 
 
+def test_every_success_passes_what_is_rarely_reached():
+    """All m successes come through the gate, which nine of ten episodes do not."""
+    gate = SuccessMDP.from_dense([[[0, 0.1]] * 2, [[0, 0]] * 2], [[0, 0], [1, 1]], [1, 0])
+    rng, fair = np.random.default_rng(9), np.full((2, 2), 0.5)
+    learnt = [sampled_rounds(gate, fair, 1, 100, rng=rng)[1].policy[1, 0] for _ in range(200)]
+    assert abs(np.std(learnt) - 0.05) < 4 * 0.05 / np.sqrt(2 * 200)
+
+
 def test_sampled_rounds_follow_the_chain():
     q, m, rng = [0.7, 0.4], 6, np.random.default_rng(4)
     ends = [sampled_rounds(bandit(q), [[0.5, 0.5]], 3, m, rng=rng)[3] for _ in range(600)]
