@@ -94,8 +94,8 @@ def sampled_rounds(
     n_rounds
         How many times to imitate, at least 1.
     n_successes
-        Successful episodes m per round, at least 1. Failures are drawn too, and thrown away: the
-        successes come straight from their own law (`doob_transform`).
+        Successful episodes m per round, at least 1. They come straight from their own law
+        (`doob_transform`): no failures are drawn to be thrown away.
     rng
         Source of randomness.
 

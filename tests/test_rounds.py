@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import multinomial
 
 from sc_utils.conditioning import action_influence, condition_on_success
 from sc_utils.environments import bandit, from_gymnasium, positive_ending, random_mdp
@@ -92,7 +93,8 @@ def test_an_action_or_a_state_never_seen_is_lost():
 
 def test_the_gap_shrinks_at_the_ratio_of_the_second_best():
     best = maximise_success(lake())
-    ratio = best.Q[best.visits > 0] / best.V[best.visits > 0, np.newaxis]
+    assert (best.visits > 0).all()
+    ratio = best.Q / best.V[:, np.newaxis]
     expected = ratio[ratio < 1 - 1e-9].max()
     assert np.isclose(expected, 23 / 24)
     gap = 14 / 17 - np.array([e.success_rate for e in lake_rounds(300)])
@@ -119,6 +121,25 @@ def test_a_slow_state_beside_the_road_does_not_set_the_rate():
     rounds = exact_rounds(aside, np.full((2, 2), 0.5), 25)
     gaps = [0.8 - e.success_rate for e in rounds[-2:]]
     assert np.isclose(gaps[1] / gaps[0], 0.5, rtol=0.01)  # behind the turn it is 0.39 / 0.4
+
+
+def test_a_state_that_only_some_best_actions_reach_is_on_the_road():
+    """Shooting is as good as turning: the best policy may shoot, the rate is that of the turn."""
+    tied = SuccessMDP.from_dense(TURN, [[0.8, 0], [0.8, 0.6]], [1, 0])
+    for turn in (0.5, 0.1):
+        rounds = exact_rounds(tied, [[1 - turn, turn], [0.5, 0.5]], 50)
+        gaps = [0.8 - e.success_rate for e in rounds[-2:]]
+        assert np.isclose(gaps[1] / gaps[0], 0.6 / 0.8, rtol=1e-4)
+
+
+def test_the_rate_counts_only_actions_that_are_played_and_may_lead_to_failure():
+    """A third action, the close second, is never played; best actions may end where all fails."""
+    moves = np.zeros((2, 3, 2))
+    moves[0, 0, 1] = 0.5  # half of the best shots end in state 1, where nothing succeeds
+    mdp = SuccessMDP.from_dense(moves, [[0.5, 0.3, 0.49], [0, 0, 0]], [1, 0])
+    rounds = exact_rounds(mdp, [[0.2, 0.8, 0], [0.5, 0.3, 0.2]], 30)
+    gaps = [0.5 - e.success_rate for e in rounds[-2:]]
+    assert np.isclose(gaps[1] / gaps[0], 0.3 / 0.5, rtol=1e-4)
 
 
 def test_best_actions_keep_a_share():
@@ -313,6 +334,20 @@ def test_enough_successes_keep_the_better_arm(s, q2, m, p):
     assert won >= (1 - r ** (-m * p)) / (1 - r**-m) - 1e-12
 
 
+@pytest.mark.parametrize("q", [(0.6, 0.5, 0.5), (0.6, 0.5, 0.1), (0.9, 0.3, 0.2)])
+def test_enough_successes_keep_the_best_of_three(q):
+    """The chain on all triples of counts; the bound knows the second-best arm only."""
+    m, r = 5, 1 + 2 * (q[0] / q[1] - 1)
+    triples = [(i, j, m - i - j) for i in range(m + 1) for j in range(m + 1 - i)]
+    shares = [np.multiply(counts, q) / np.dot(counts, q) for counts in triples]
+    table = np.array([[multinomial.pmf(after, m, x) for after in triples] for x in shares])
+    final = np.linalg.matrix_power(table, 10**4)[:, triples.index((m, 0, 0))]
+    for (n, _, third), won in zip(triples, final, strict=True):
+        assert won >= (1 - r**-n) / (1 - r**-m) - 1e-9
+        if third == 0 or q[1] == q[2]:
+            assert np.isclose(won, fixation(q[:2], m, n)[0], rtol=1e-9)
+
+
 def test_the_bound_needs_its_two():
     """With (1 + 4 s) in the place of (1 + 2 s) the bound is false, and nearly tight with 2."""
     won, s = fixation([0.505, 0.495], 100, 50)[0], 0.505 / 0.495 - 1
@@ -357,6 +392,17 @@ def test_a_pinch_of_base_data_keeps_the_better_arm_and_a_handful_does_not():
         share = (rng.binomial(100 - base, learnt) + rng.binomial(base, 0.505)) / 100
     error = share.std() / share.size**0.5
     assert abs(share.mean() - after(0.003, 300)) < 4 * error < 0.02
+
+
+def test_base_data_cost_more_than_drift_if_rounds_are_large():
+    """The stationary law, against the balance of pull and selection: u / (2 s) of the worse arm."""
+    s = 0.505 / 0.495 - 1
+    for m, saved in [(100, True), (500, False)]:
+        table = wright_fisher([0.505, 0.495], m, mixed=s / 10)
+        law = np.linalg.solve((table - np.eye(m + 1)).T + 1, np.ones(m + 1))
+        worse = 1 - law @ np.arange(m + 1) / m
+        assert (worse < 1 / (1 + (1 + 2 * s) ** (m / 2))) == saved
+    assert np.isclose(worse, 0.1 / 2, rtol=0.05)
 
 
 def test_only_the_base_is_imitated_where_all_is_mixed():
