@@ -406,8 +406,8 @@ def test_base_data_cost_more_than_drift_if_rounds_are_large():
 
 
 def test_only_the_base_is_imitated_where_all_is_mixed():
-    table = wright_fisher([0.6, 0.2], 3, mixed=1, base=[0.25, 0.75])
-    np.testing.assert_allclose(table, np.tile([0.125, 0.375, 0.375, 0.125], (4, 1)))
+    table = wright_fisher([0.6, 0.2], 3, mixed=1, base=[0.4, 0.6])  # its imitator: 2/3 and 1/3
+    np.testing.assert_allclose(table, np.tile(np.array([1, 6, 12, 8]) / 27, (4, 1)))
 
 
 def test_an_arm_that_cannot_succeed_is_gone_after_a_round():
