@@ -55,6 +55,7 @@ from sc_utils.luck import (
     outcome_variance,
 )
 from sc_utils.mdp import Evaluation, SuccessMDP, evaluate, maximise_success
+from sc_utils.rounds import exact_rounds, sampled_rounds, wright_fisher
 from sc_utils.sampling import sample_counts, sample_log
 from sc_utils.sweeps import sweep
 from sc_utils.trust_region import (
@@ -106,6 +107,7 @@ __all__ = [
     "estimate_influence",
     "estimate_policy",
     "evaluate",
+    "exact_rounds",
     "from_gymnasium",
     "gap_closed",
     "improvement_bounds",
@@ -130,6 +132,7 @@ __all__ = [
     "reverse_kl_reach",
     "sample_counts",
     "sample_log",
+    "sampled_rounds",
     "slippery_grid",
     "step_for_radius",
     "success_ratio",
@@ -142,4 +145,5 @@ __all__ = [
     "total_variation_reach",
     "trust_region_policy",
     "trust_region_radius",
+    "wright_fisher",
 ]
