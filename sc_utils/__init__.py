@@ -30,7 +30,14 @@ from sc_utils.environments import (
     random_mdp,
     slippery_grid,
 )
-from sc_utils.logs import Counts, Log
+from sc_utils.intervals import noncentral_interval, noncentral_p_value, successes_needed
+from sc_utils.logs import (
+    Counts,
+    InfluenceEstimate,
+    Log,
+    estimate_influence,
+    estimate_policy,
+)
 from sc_utils.luck import (
     ImprovementBounds,
     InfluenceBudget,
@@ -66,6 +73,7 @@ __all__ = [
     "Evaluation",
     "ImprovementBounds",
     "InfluenceBudget",
+    "InfluenceEstimate",
     "Log",
     "LuckDecomposition",
     "OutcomeVariance",
@@ -80,6 +88,8 @@ __all__ = [
     "condition_on_failure",
     "condition_on_success",
     "doob_transform",
+    "estimate_influence",
+    "estimate_policy",
     "evaluate",
     "from_gymnasium",
     "improvement_bounds",
@@ -89,6 +99,8 @@ __all__ = [
     "longest_step",
     "luck_decomposition",
     "maximise_success",
+    "noncentral_interval",
+    "noncentral_p_value",
     "outcome_variance",
     "policy_movement",
     "positive_ending",
@@ -101,6 +113,7 @@ __all__ = [
     "step_for_radius",
     "success_ratio",
     "success_step",
+    "successes_needed",
     "successful_visits",
     "surrogate_gain",
     "total_variation",
