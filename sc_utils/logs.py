@@ -414,7 +414,7 @@ def _scale(
     along = sums.clustering * np.divide(skewed, influence, out=ones, where=influence > 1e-12)
     right = df * effect**2 + 2 * signal * along
     delta: Array = (np.sqrt(signal**2 + df * right) - signal) / df
-    return delta
+    return np.where(delta > 0, delta, 1.0)  # episodes all alike say nothing of their spread
 
 
 def _refuse_no_success(log: Log) -> None:

@@ -286,3 +286,11 @@ def test_a_hidden_player_has_a_design_effect():
 def test_the_share_of_an_action_in_one_success_is_biased_where_visits_recur():
     lengths = np.arange(1, 200)
     np.testing.assert_allclose((0.5**lengths / lengths).sum(), np.log(2), rtol=1e-12)
+
+
+def test_episodes_that_are_all_alike_are_taken_as_independent_visits():
+    log = sc.Log([0, 0, 1, 1], [0, 0, 0, 0], [0, 1, 0, 1], [True] * 4)
+    found = sc.estimate_influence(log, [[0.5, 0.5]])
+    assert found.value == 0
+    assert found.design_effect == 1
+    assert found.low == 0 < found.high
