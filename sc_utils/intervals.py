@@ -18,7 +18,7 @@ from sc_utils.probabilities import Array, as_array, as_count, first, place
 
 __all__ = ["noncentral_interval", "noncentral_p_value", "successes_needed"]
 
-HALVINGS = 40
+HALVINGS = 32
 UNIFORM_ORDER = 50.0  # from which order the Bessel function's uniform expansion serves
 
 
@@ -179,13 +179,14 @@ def _p_value(t: Array, df: Array, at: Array) -> Array:
     def explains(x: Array) -> Array:
         return _log_ratio(x, df, at)
 
-    seen, peak, zero = explains(t), at + df, np.zeros_like(t)
-    far = np.maximum(peak, t) + 20 * np.sqrt(2 * df + 4 * at) + 200
-    below = _border(lambda x: explains(x) <= seen, zero, np.minimum(peak, t))
-    above = _border(lambda x: explains(x) > seen, np.maximum(peak, t), far)
-    lower, upper = np.where(t < peak, t, below), np.where(t < peak, above, t)
-    p: Array = chndtr(lower, df, at) + (1 - chndtr(upper, df, at))
-    return np.where((at == 0) & (t <= df), 1.0, p)
+    seen, peak = explains(t), at + df
+    far = peak + 20 * np.sqrt(2 * df + 4 * at) + 200
+    other = _border(lambda x: explains(x) > seen, peak, np.where(t < peak, far, 0))
+    p: Array = np.asarray(
+        chndtr(np.minimum(t, other), df, at) + (1 - chndtr(np.maximum(t, other), df, at))
+    )
+    p[(at == 0) & (t <= df)] = 1
+    return p
 
 
 def _log_ratio(t: Array, df: Array, at: Array) -> Array:
@@ -217,7 +218,7 @@ def _border(condition: Callable[[Array], NDArray[np.bool_]], start: Array, end: 
         middle = (holds + fails) / 2
         yes = condition(middle)
         holds, fails = np.where(yes, middle, holds), np.where(yes, fails, middle)
-    return (holds + fails) / 2
+    return fails
 
 
 def _as_statistic(statistic: ArrayLike, df: ArrayLike) -> tuple[Array, Array]:
