@@ -342,6 +342,16 @@ class _VisitSums:
     many: Array  # sum_e N_ea n_e: of the visits of the same episode
     clustering: Array  # (S,): variance of the episodes' summed ratios over that of single visits
 
+    def steady(self, ratio: Array) -> Array:
+        """Mend a ratio of variances, shape (S,), for the shares having been fitted to few episodes.
+
+        One episode more, in which visits do not depend on each other, keeps it from 0.
+        """
+        n = np.maximum(self.actions.sum(axis=1), 1)
+        episodes = np.maximum(n**2 / np.maximum(self.many.sum(axis=1), 1), 1)
+        left = np.maximum(n - n / episodes, 1e-9)
+        return (episodes * ratio * (n - 1) / left + 1) / (episodes + 1)
+
 
 def _sum_visits(log: Log, pi_0: Array) -> _VisitSums:
     """Count successful visits, and how they bunch in episodes."""
@@ -392,7 +402,7 @@ def _design_effect(sums: _VisitSums, weight: Array) -> Array:
     squares = sums.same - 2 * p * sums.many + p**2 * sums.many.sum(axis=1, keepdims=True)
     between, within = ((x * weight).sum(axis=1) for x in (squares, n * p * (1 - p)))
     effect: Array = np.divide(between, within, out=np.ones(len(n)), where=within > 1e-12)
-    return effect
+    return sums.steady(effect)
 
 
 def _scale(
@@ -411,7 +421,9 @@ def _scale(
     influence = (smooth * w).sum(axis=1) - 1
     skewed = (smooth * w**2).sum(axis=1) - (influence + 1) ** 2
     ones = np.ones_like(influence)
-    along = sums.clustering * np.divide(skewed, influence, out=ones, where=influence > 1e-12)
+    along = sums.steady(sums.clustering) * np.divide(
+        skewed, influence, out=ones, where=influence > 1e-12
+    )
     right = df * effect**2 + 2 * signal * along
     delta: Array = (np.sqrt(signal**2 + df * right) - signal) / df
     return np.where(delta > 0, delta, 1.0)  # episodes all alike say nothing of their spread
