@@ -80,6 +80,7 @@ def _run_cells(root: Path, cache: Path) -> None:
     os.environ["PYTHONPATH"] = str(root)  # the cells import the package of this tree
     os.environ["PYTHONHASHSEED"] = "0"  # sets of words come out in the same order every time
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # chapters run side by side: threads would contend
+    os.environ["TQDM_DISABLE"] = "1"  # a bar that shows progress is no output of a cell
     print("Running the chapters whose outputs are not cached ...", flush=True)
     failures = execute(root, cache, timeout, lambda line: print(line, flush=True))
     for failure in failures:

@@ -28,6 +28,7 @@ from sc_utils.environments import (
     from_gymnasium,
     positive_ending,
     random_mdp,
+    return_at_least,
     slippery_grid,
 )
 from sc_utils.intervals import noncentral_interval, noncentral_p_value, successes_needed
@@ -51,6 +52,7 @@ from sc_utils.luck import (
 )
 from sc_utils.mdp import Evaluation, SuccessMDP, evaluate, maximise_success
 from sc_utils.sampling import sample_counts, sample_log
+from sc_utils.sweeps import sweep
 from sc_utils.trust_region import (
     Certificate,
     certificate,
@@ -106,6 +108,7 @@ __all__ = [
     "positive_ending",
     "random_mdp",
     "relative_improvement",
+    "return_at_least",
     "reverse_kl_reach",
     "sample_counts",
     "sample_log",
@@ -116,6 +119,7 @@ __all__ = [
     "successes_needed",
     "successful_visits",
     "surrogate_gain",
+    "sweep",
     "total_variation",
     "total_variation_reach",
     "trust_region_policy",

@@ -17,10 +17,14 @@ export function element(tag, attributes = {}, ...children) {
   return fill(document.createElement(tag), attributes, children);
 }
 
+export function svg(tag, attributes = {}, ...children) {
+  return fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
+}
+
 // A range with its name and its number; `set` moves it, also to where its steps do not reach.
-export function slider(label, { value, max, step, show }, onInput) {
+export function slider(label, { value, min = 0, max, step, show }, onInput) {
   const shown = element("output");
-  const input = element("input", { type: "range", min: 0, max, step });
+  const input = element("input", { type: "range", min, max, step });
   const say = (x) => {
     shown.textContent = show(x);
     input.setAttribute("aria-valuetext", show(x));

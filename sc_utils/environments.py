@@ -6,10 +6,14 @@ does so with probability (1 - hazard)^T, the last step included, so that
 V_hazard = E[gamma^T 1{success}] with gamma = 1 - hazard.
 """
 
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 from functools import cache
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from math import inf, isfinite, lcm
+from numbers import Real
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -29,6 +33,7 @@ __all__ = [
     "from_gymnasium",
     "positive_ending",
     "random_mdp",
+    "return_at_least",
     "slippery_grid",
 ]
 
@@ -37,6 +42,7 @@ Table = Mapping[int, Mapping[int, Sequence[tuple[float, int, float, bool]]]]
 
 OUTCOMES = ("success", "failure", "continue")
 SUM_TOLERANCE = 1e-9
+MOST_PAIRS = 200_000
 
 
 def bandit(success_probabilities: ArrayLike) -> SuccessMDP:
@@ -233,24 +239,85 @@ def from_gymnasium(
     table, start = _table_of(env)
     survival = 1 - _as_hazard(hazard)
     steps = _reachable_steps(table, np.flatnonzero(start).tolist(), outcome)
-    labels = sorted({s for s, *_ in steps})
-    number = {label: i for i, label in enumerate(labels)}
-    S, A = len(labels), len(table[labels[0]])
-
-    success = np.zeros((S, A))
-    entries = []
-    for s, a, s2, probability, end in steps:
-        if end == "success":
-            success[number[s], a] += survival * probability
-        elif end == "continue":
-            entries.append((survival * probability, number[s] * A + a, number[s2]))
-    if not success.any():
+    if not any(step.end == "success" for step in steps):
         raise ValueError(f"outcome never says 'success' for a step that {_name_of(env)} can take")
-    probabilities, rows, columns = np.array(entries).reshape(-1, 3).T
-    transition = csr_array(
-        (probabilities, (rows.astype(np.intp), columns.astype(np.intp))), shape=(S * A, S)
+    states = sorted({step.state for step in steps})
+    return _compiled(steps, states, np.array(states), start[states], survival)
+
+
+def return_at_least(
+    env: "gymnasium.Env[Any, Any]", threshold: float, *, hazard: float = 0.0
+) -> SuccessMDP:
+    """Return the process in which success is an episode whose return reaches a threshold.
+
+    The return is the sum of the rewards, undiscounted. An episode succeeds if it terminates with a
+    return of at least `threshold`. Whether it will depends on what has been collected so far, so a
+    state of this process is a pair: a state of the environment and a return so far.
+
+    Parameters
+    ----------
+    env
+        An environment with a table, as for `from_gymnasium`. The table knows no time limit.
+    threshold
+        Least return that counts as success.
+    hazard
+        Probability that the episode fails at each step, in [0, 1). It does not discount rewards.
+
+    Returns
+    -------
+    SuccessMDP
+        `labels` has the fields "state" (the environment's number) and "return" (so far). Only pairs
+        that matter are kept. An episode that can no longer reach the threshold, however lucky, is a
+        failure there and then. Where the threshold can no longer be missed, however unlucky, a
+        state's returns are one pair, labelled with the least return of which that is true. A policy
+        of the environment, one row per state, is here ``policy[mdp.labels["state"]]``.
+
+    Raises
+    ------
+    TypeError
+        If the environment has no table, or `threshold` is not a number.
+    ValueError
+        If no episode returns that much; if there are more than 200,000 pairs, as happens where
+        rewards and penalties can both be collected over and over; if a reward or the threshold is
+        not finite; or as `from_gymnasium` does.
+
+    Examples
+    --------
+    >>> import gymnasium
+    >>> env = gymnasium.make("CliffWalking-v1")
+    >>> in_fifteen_steps = return_at_least(env, -15)
+    >>> in_fifteen_steps.n_states, in_fifteen_steps.labels[0].item()
+    (51, (12, -2.0))
+
+    Notes
+    -----
+    Numbers are added as they are written, in decimal: 0.7 + 0.1 reaches 0.8. The bounds on what is
+    still to come are the weights of longest and shortest walks to an end in the graph of possible
+    steps (Bellman and Ford).
+    """
+    table, start = _table_of(env)
+    survival = 1 - _as_hazard(hazard)
+    starts = np.flatnonzero(start).tolist()
+    steps, goal, unit = _in_whole_units(_reachable_steps(table, starts, any_ending), threshold)
+    most, least = _extreme_return(steps, 1), _extreme_return(steps, -1)
+    best = max(most.get(s, -inf) for s in starts)
+    if best < goal:
+        raise ValueError(
+            f"no episode of {_name_of(env)} returns {threshold} or more: "
+            f"the best return is {best / unit:.10g}"
+        )
+
+    def pair(s: int, total: int) -> tuple[int, float]:
+        return s, min(total, goal - least.get(s, -inf))  # more than that makes no difference
+
+    initial = {pair(s, 0): start[s] for s in starts}
+    steps = _steps_between_pairs(steps, list(initial), pair, goal, most)
+    pairs = sorted({step.state for step in steps})
+    labels = np.array(
+        [(s, total / unit) for s, total in pairs],
+        dtype=[("state", np.intp), ("return", np.float64)],
     )
-    return SuccessMDP(transition, success, start[labels], np.array(labels))
+    return _compiled(steps, pairs, labels, [initial.get(pair, 0) for pair in pairs], survival)
 
 
 def positive_ending(s: int, a: int, s2: int, reward: float, terminated: bool) -> str:
@@ -380,7 +447,7 @@ def _table_of(env: "gymnasium.Env[Any, Any]") -> tuple[Table, Array]:
     table, start = getattr(raw, "P", None), getattr(raw, "initial_state_distrib", None)
     if table is None or start is None:
         raise TypeError(
-            f"{_name_of(env)} has no transition table: from_gymnasium needs env.unwrapped.P and "
+            f"{_name_of(env)} has no transition table: what is needed is env.unwrapped.P and "
             f"env.unwrapped.initial_state_distrib, as FrozenLake, CliffWalking and Taxi have"
         )
     if getattr(raw, "fickle_passenger", False):
@@ -388,10 +455,19 @@ def _table_of(env: "gymnasium.Env[Any, Any]") -> tuple[Table, Array]:
     return table, as_policy(start, "initial_state_distrib")
 
 
-def _reachable_steps(
-    table: Table, start: list[int], outcome: Outcome
-) -> list[tuple[int, int, int, float, str]]:
-    """Return ``(s, a, s2, probability, outcome)`` of every possible step of a reachable state."""
+class _Step(NamedTuple):
+    """One possible step. A state is a number, or a pair of a number and a return so far."""
+
+    state: Any
+    action: int
+    following: Any
+    probability: float
+    reward: Any
+    end: str
+
+
+def _reachable_steps(table: Table, start: list[int], outcome: Outcome) -> list[_Step]:
+    """Return every possible step of a reachable state."""
     steps = []
     actions = list(range(len(table[start[0]])))
     found, waiting = set(start), list(start)
@@ -410,11 +486,120 @@ def _reachable_steps(
                     continue
                 end = outcome(s, a, s2, reward, terminated)
                 _check_outcome(end, f"outcome(s={s}, a={a}, s2={s2}, reward={reward})", terminated)
-                steps.append((s, a, s2, probability, end))
+                steps.append(_Step(s, a, s2, probability, reward, end))
                 if end == "continue" and s2 not in found:
                     found.add(s2)
                     waiting.append(s2)
     return steps
+
+
+def _compiled(
+    steps: list[_Step],
+    states: list[Any],
+    labels: NDArray[Any],
+    initial: ArrayLike,
+    survival: float,
+) -> SuccessMDP:
+    """Return the process whose steps these are; its states stand in the order of `states`."""
+    number = {state: i for i, state in enumerate(states)}
+    S, A = len(states), 1 + max(step.action for step in steps)
+    success = np.zeros((S, A))
+    entries = []
+    for step in steps:
+        s, a, probability = number[step.state], step.action, survival * step.probability
+        if step.end == "success":
+            success[s, a] += probability
+        elif step.end == "continue":
+            entries.append((probability, s * A + a, number[step.following]))
+    probabilities, rows, columns = np.array(entries).reshape(-1, 3).T
+    transition = csr_array(
+        (probabilities, (rows.astype(np.intp), columns.astype(np.intp))), shape=(S * A, S)
+    )
+    return SuccessMDP(transition, success, np.asarray(initial, dtype=np.float64), labels)
+
+
+def _in_whole_units(steps: list[_Step], threshold: float) -> tuple[list[_Step], int, int]:
+    """Return the steps and the threshold in whole multiples of 1/unit, and the unit."""
+    goal = _as_written(threshold, "threshold")
+    rewards = [
+        _as_written(step.reward, f"the reward in P[{step.state}][{step.action}]") for step in steps
+    ]
+    unit = lcm(goal.denominator, *{reward.denominator for reward in rewards})
+    whole = [
+        step._replace(reward=int(reward * unit))
+        for step, reward in zip(steps, rewards, strict=True)
+    ]
+    return whole, int(goal * unit), unit
+
+
+def _as_written(value: float, name: str) -> Fraction:
+    """Return the number that Python prints for `value`: 1/10 for 0.1, not the float next to it."""
+    if not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if not isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value!r}")
+    return Fraction(str(value))
+
+
+def _extreme_return(steps: list[_Step], sign: int) -> dict[int, float]:
+    """Return the greatest (sign 1) or least (sign -1) return that can still come, from each state.
+
+    It is infinite where a cycle makes it so; a state from which no episode ends is left out. A walk
+    of more steps than there are states went round a cycle, and gained by it.
+    """
+    before = defaultdict(list)
+    best: dict[int, float] = {}
+    for step in steps:
+        if step.end == "continue":
+            before[step.following].append((step.state, sign * step.reward))
+        else:
+            best[step.state] = max(best.get(step.state, -inf), sign * step.reward)
+    n_steps = dict.fromkeys(best, 1)
+    n_states = len({step.state for step in steps})
+    waiting = deque(best)
+    while waiting:
+        s2 = waiting.popleft()
+        for s, reward in before[s2]:
+            if best[s2] + reward > best.get(s, -inf):
+                n_steps[s] = n_steps[s2] + 1
+                best[s] = best[s2] + reward if n_steps[s] <= n_states else inf
+                waiting.append(s)
+    return {s: sign * value for s, value in best.items()}
+
+
+def _steps_between_pairs(
+    steps: list[_Step],
+    start: list[tuple[int, float]],
+    pair: Callable[[int, int], tuple[int, float]],
+    goal: int,
+    most: Mapping[int, float],
+) -> list[_Step]:
+    """Return every step between pairs of state and return so far, and how it ends."""
+    steps_of = defaultdict(list)
+    for step in steps:
+        steps_of[step.state].append(step)
+    found, waiting = set(start), list(start)
+    result = []
+    while waiting:
+        here = waiting.pop()
+        for _, a, s2, probability, reward, end in steps_of[here[0]]:
+            total = here[1] + reward
+            there = pair(s2, total)
+            if end == "continue" and total + most.get(s2, -inf) < goal:
+                end = "failure"
+            elif end != "continue":
+                end = "success" if total >= goal else "failure"
+            result.append(_Step(here, a, there, probability, reward, end))
+            if end == "continue" and there not in found:
+                found.add(there)
+                waiting.append(there)
+        if len(found) > MOST_PAIRS:
+            raise ValueError(
+                f"more than {MOST_PAIRS:,} pairs of state and return can be reached: raise the "
+                f"threshold, so that hopeless episodes end sooner, or coarsen the rewards; where "
+                f"gains and losses can both be repeated without end, no threshold helps"
+            )
+    return result
 
 
 def _check_outcome(end: str, call: str, terminated: bool) -> None:

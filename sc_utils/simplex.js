@@ -1,7 +1,7 @@
 // Three actions, a behaviour policy, and three trust regions of one budget around it.
 // `compute` is the mathematics, tested against the package; `render` has the anywidget signature.
 
-import { NAMES, clean, element, fill, number, percent, slider } from "./controls.js";
+import { NAMES, clean, element, fill, number, percent, slider, svg } from "./controls.js";
 
 // Each divergence as a sum over the actions played, of the policy x and the behaviour p; and the
 // policies that gain most within its balls: p times the tilt of how far an action is from the best.
@@ -82,10 +82,6 @@ const HINT =
   "π₀ plays now, and π₊ imitates its successes. Each border encloses the policies within the " +
   "budget; the mark on it succeeds most. Gains are relative to π₀, and equal along a grey line. " +
   "Drag π₀, or move the sliders.";
-
-function svg(tag, attributes = {}, ...children) {
-  return fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
-}
 
 // Where the gain has one value, for seven values at equal steps: the triangle's sides, cut twice.
 function levels(Q) {

@@ -25,6 +25,7 @@ ROOMS: dict[str, set[str]] = {
     "environments": {"mdp", "probabilities"},
     "luck": {"conditioning", "mdp", "probabilities"},
     "sampling": {"absorption", "logs", "mdp", "probabilities"},
+    "sweeps": {"probabilities"},
     "trust_region": {"conditioning", "probabilities"},
 }
 # What a room must do without, so that what it says holds for more than it was written for.
@@ -34,6 +35,7 @@ FOREIGN = {
     "interactive": {"scipy", "sympy", "gymnasium", "matplotlib"},
     "mdp": {"gymnasium", "matplotlib", "sympy"},
     "conditioning": {"gymnasium", "matplotlib", "scipy", "sympy"},
+    "sweeps": {"dask", "distributed", "scipy", "gymnasium", "matplotlib", "sympy"},
 }
 
 

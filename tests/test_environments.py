@@ -22,6 +22,7 @@ from sc_utils.environments import (
     from_gymnasium,
     positive_ending,
     random_mdp,
+    return_at_least,
     slippery_grid,
 )
 from sc_utils.luck import luck_decomposition
@@ -280,6 +281,153 @@ def test_blackjack_against_a_million_hands_in_the_real_environment(rng):
     assert abs(won.sum() / n_hands - rate) < 3 * standard_error
 
 
+def random_table(seed, n_states=4, n_actions=2, rewards=(-2, -1, 0, 1, 2), ends=True):
+    """A table with rational probabilities in eighths; its last state is where episodes end."""
+    draw = np.random.default_rng(seed)
+    table = {}
+    for s in range(n_states):
+        table[s] = {}
+        for a in range(n_actions):
+            weights = draw.multinomial(8, [1 / 3] * 3)
+            row = []
+            for weight in weights.tolist():
+                s2 = int(draw.integers(s, n_states)) if ends else int(draw.integers(n_states))
+                s2 = min(s2 + 1, n_states - 1) if ends else s2
+                end = s2 == n_states - 1
+                row.append((weight / 8, s2, float(draw.choice(rewards)), end))
+            table[s][a] = row
+    return table
+
+
+def returns(table, policy, s, total=Fraction(0), p=Fraction(1)):
+    """Yield the probability and the return of every trajectory from a state, one by one."""
+    for a, row in table[s].items():
+        for probability, s2, reward, terminated in row:
+            chance = p * policy[s][a] * Fraction(probability)
+            value = total + Fraction(str(reward))
+            if not chance:
+                continue
+            if terminated:
+                yield chance, value
+            else:
+                yield from returns(table, policy, s2, value, chance)
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("unit", [1, 0.1])
+def test_the_chance_of_a_return_against_every_trajectory(seed, unit):
+    """Tables without a way back, rewards of both signs: V, Q and the rate, in rationals.
+
+    Rewards in tenths are added as tenths: whether a float sum lies above or below is not asked.
+    """
+    table = random_table(seed, n_states=6, rewards=[round(k * unit, 1) for k in (-2, -1, 0, 1, 3)])
+    start = [0.5, 0.25, 0.25, 0, 0, 0]
+    policy = [[Fraction(1, 4), Fraction(3, 4)], [Fraction(1, 3), Fraction(2, 3)]] * 3
+    laws = {s: list(returns(table, policy, s)) for s in range(3)}
+    values = sorted({value for law in laws.values() for _, value in law})
+    for threshold in [values[0], *values[len(values) // 2 :]]:
+        mdp = return_at_least(table_env(table, start), float(threshold))
+        pairs = mdp.labels.tolist()
+        pi = np.array([policy[s] for s, _ in pairs], dtype=float)
+        e = evaluate(mdp, pi)
+        exact = {s: sum(p for p, value in laws[s] if value >= threshold) for s in laws}
+        rate = sum(Fraction(start[s]) * exact[s] for s in laws)
+        assert e.success_rate == pytest.approx(float(rate), rel=1e-12)
+        for i in np.flatnonzero(mdp.initial):
+            assert e.V[i] == pytest.approx(float(exact[pairs[i][0]]), rel=1e-12, abs=1e-15)
+
+
+def sweep_over_returns(P, start, threshold, horizon):
+    """Forward in time: the chance to end with the return, under the uniform policy, by dictionary.
+
+    No pair is pruned or merged. Return the chance, and that of not having ended in time.
+    """
+    now = Counter({(s, 0): p for s, p in enumerate(start) if p})
+    won = 0.0
+    for _ in range(horizon):
+        later = Counter()
+        for (s, total), p in now.items():
+            for a in P[s]:
+                for probability, s2, reward, terminated in P[s][a]:
+                    chance = p * probability / len(P[s])
+                    if terminated:
+                        won += chance * (total + reward >= threshold)
+                    else:
+                        later[s2, total + reward] += chance
+        now = later
+    return won, sum(now.values())
+
+
+@pytest.mark.parametrize(
+    ("rewards", "prize", "threshold"),
+    [
+        ((0, 1, 2), 0, 4),
+        ((0, -1, -3), 0, -4),
+        ((1, 2), 0, 3),
+        ((-1, -2), 0, -7),
+        ((-1, -3), 6, -2),
+        ((0, 1, 2), -5, 1),
+    ],
+)
+@pytest.mark.parametrize("seed", range(4))
+def test_the_chance_of_a_return_with_ways_back(rewards, prize, threshold, seed):
+    """Cycles: gains that merge, losses that are pruned; against a sweep that does neither."""
+    table = random_table(seed, n_states=4, n_actions=3, rewards=rewards, ends=False)
+    for row in (row for actions in table.values() for row in actions.values()):
+        row[:] = [(p, s2, reward + prize * end, end) for p, s2, reward, end in row]
+    start = [0.5, 0.5, 0, 0]
+    won, open_end = sweep_over_returns(table, start, threshold, horizon=70)
+    mdp = return_at_least(table_env(table, start), threshold)
+    assert open_end < 1e-4
+    rate = evaluate(mdp, uniform(mdp)).success_rate
+    assert won - 1e-12 <= rate <= won + open_end + 1e-12
+    assert mdp.n_states <= 4 * (abs(threshold) + abs(prize) + 1)
+
+
+def test_the_chance_of_a_return_against_the_real_environment(rng):
+    """Slippery CliffWalking, keeping off the edge: 5,000 episodes, 3.5 standard errors."""
+    env = gymnasium.make("CliffWalking-v1", is_slippery=True).unwrapped
+    mdp = return_at_least(env, -150)
+    right, down, up = np.eye(4)[[1, 2, 0]]
+    way = [down if s % 12 == 11 else up if s >= 24 else right for s in range(48)]
+    rows = 0.8 * np.array(way) + 0.05
+    e = evaluate(mdp, rows[mdp.labels["state"]])
+    wins, n = 0, 5000
+    env.reset(seed=int(rng.integers(2**31)))
+    for _ in range(n):
+        (s, _), total, terminated = env.reset(), 0, False
+        while not terminated and total >= -150:
+            a = int(np.searchsorted(rows[s].cumsum(), rng.random()))
+            s, reward, terminated, _, _ = env.step(a)
+            total += reward
+        wins += terminated and total >= -150
+    error = np.sqrt(e.success_rate * (1 - e.success_rate) / n)
+    assert 0.1 < e.success_rate < 0.9
+    assert abs(wins / n - e.success_rate) < 3.5 * error
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_low_threshold_asks_for_nothing_but_an_ending(seed):
+    table = random_table(seed, ends=False, rewards=(0, 1, 3))
+    env, start = table_env(table, [1, 0, 0, 0]), 0
+    low, ending = return_at_least(env, -1), from_gymnasium(env, outcome=any_ending)
+    assert low.labels["state"].tolist() == ending.labels.tolist()
+    assert low.labels["return"][start] <= 0
+    assert (low.transition != ending.transition).nnz == 0
+    assert (low.success == ending.success).all()
+    assert (low.initial == ending.initial).all()
+
+
+@pytest.mark.parametrize("hazard", [0.0, 0.2])
+def test_a_return_above_zero_on_the_lake_is_to_arrive(hazard):
+    env = gymnasium.make("FrozenLake-v1")
+    lake = from_gymnasium(env, outcome=positive_ending, hazard=hazard)
+    same = return_at_least(env, 0.5, hazard=hazard)
+    assert same.labels.tolist() == [(s, 0.0) for s in lake.labels.tolist()]
+    assert (same.transition != lake.transition).nnz == 0
+    assert (same.success == lake.success).all()
+
+
 # Golden
 
 
@@ -321,6 +469,70 @@ def test_a_table_by_hand(hazard):
     assert mdp.success.tolist() == [[0.75 * gamma, 0], [0, 0]]
     moves = [[[0, 0], [0, gamma]], [[0.5 * gamma, 0.5 * gamma], [0, 0]]]
     assert mdp.transition.toarray().reshape(2, 2, 2).tolist() == moves
+
+
+def test_the_pairs_of_a_short_walk_by_hand():
+    """CliffWalking's shortest way takes 13 steps: one pair each; hurry pays, so it is the only way.
+
+    With one step to spare a wall can be run into once, at any of the 13 places: 26 pairs.
+    """
+    env = gymnasium.make("CliffWalking-v1")
+    path = [36, *range(24, 36)]
+    mdp = return_at_least(env, -13)
+    assert sorted(mdp.labels.tolist()) == sorted((s, -float(k)) for k, s in enumerate(path))
+    e = evaluate(mdp, uniform(mdp))
+    assert e.success_rate == pytest.approx(0.25**13, rel=1e-12)
+    spare = return_at_least(env, -14).labels.tolist()
+    late = [(s, -k - 1.0) for k, s in enumerate(path)]
+    assert set(spare) == set(mdp.labels.tolist()) | set(late)
+
+
+def test_taxi_is_feasible():
+    """No trip returns more than 20 - 5; those that return 0 or more take few pairs."""
+    env = gymnasium.make("Taxi-v4")
+    mdp = return_at_least(env, 0)
+    assert mdp.n_states < 400 * 21
+    assert 0 < evaluate(mdp, uniform(mdp)).success_rate < 1
+    assert mdp.labels["return"].max() == 0
+    assert mdp.labels["return"].min() == -20  # on the goal, about to be paid
+
+
+def counter_table(reward, n):
+    """States 0, 1, ..., n: each step pays the reward; the last one ends the episode."""
+    return {
+        s: {
+            0: [(1.0, min(s + 1, n), reward, s + 1 >= n)],
+            1: [(0.5, s, reward, False), (0.5, min(s + 1, n), reward, s + 1 >= n)],
+        }
+        for s in range(n + 1)
+    }
+
+
+def test_rewards_are_added_as_they_are_written():
+    """In floats 0.7 + 0.1 < 0.8; not so in decimals."""
+    env = table_env(counter_table(0.1, 3), [1, 0, 0, 0])
+    reached = return_at_least(env, 0.3)
+    assert reached.labels.tolist() == [(0, 0.0), (1, 0.1), (2, 0.2)]
+    assert evaluate(reached, [[1, 0]] * 3).success_rate == 1
+    exceeded = return_at_least(env, 0.4)
+    assert evaluate(exceeded, [[1, 0]] * exceeded.n_states).success_rate == 0
+    uneven = {0: {0: [(1.0, 1, 0.7, False)]}, 1: {0: [(1.0, 1, 0.1, True)]}}
+    sum_of_two = return_at_least(table_env(uneven, [1, 0]), 0.8)
+    assert evaluate(sum_of_two, [[1], [1]]).success_rate == 1
+    env = table_env(counter_table(np.float32(0.1), 3), [1, 0, 0, 0])
+    assert return_at_least(env, np.float32(0.3)).labels.tolist() == reached.labels.tolist()
+    whole = table_env({0: {0: [(1.0, 0, 2**53, True)]}}, [1])
+    with pytest.raises(ValueError, match="no episode"):
+        return_at_least(whole, 2**53 + 1)  # the float of which is 2**53
+
+
+def test_a_start_without_hope_is_kept_and_fails():
+    table = two_step_table()
+    table[3] = {0: [(1.0, 3, 0.0, False)], 1: [(1.0, 3, 0.0, False)]}
+    mdp = return_at_least(table_env(table, [0, 0, 0, 0.25, 0.75]), 1)
+    hopeless = mdp.labels["state"] == 3
+    assert mdp.initial[hopeless].tolist() == [0.25]
+    assert mdp.failure[hopeless].tolist() == [[1, 1]]
 
 
 def test_the_last_step_is_discounted_too():
@@ -474,3 +686,58 @@ def test_a_wrong_outcome_is_refused(outcome, message):
 def test_a_wrong_table_is_refused(table, start, options, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         from_gymnasium(table_env(table, start), outcome=positive_ending, **options)
+
+
+def endless_table():
+    """One action wins a point, one loses it, one ends the episode."""
+    return {0: {0: [(1.0, 0, 1.0, False)], 1: [(1.0, 0, -1.0, False)], 2: [(1.0, 0, 0.0, True)]}}
+
+
+@pytest.mark.parametrize(
+    ("table", "start", "threshold", "error", "message"),
+    [
+        (
+            two_step_table(),
+            START_AT_4,
+            2.5,
+            ValueError,
+            "returns 2.5 or more: the best return is 2",
+        ),
+        (two_step_table(), START_AT_4, "1", TypeError, "threshold must be a number, got '1'"),
+        (two_step_table(), START_AT_4, None, TypeError, "threshold must be a number, got None"),
+        (two_step_table(), START_AT_4, np.nan, ValueError, "threshold must be finite, got nan"),
+        (two_step_table(), START_AT_4, -np.inf, ValueError, "threshold must be finite, got -inf"),
+        (
+            altered_table(2, 1, [(1.0, 4, np.inf, False)]),
+            START_AT_4,
+            1,
+            ValueError,
+            "the reward in P[2][1] must be finite, got inf",
+        ),
+        (
+            altered_table(2, 1, [(1.0, 4, None, False)]),
+            START_AT_4,
+            1,
+            TypeError,
+            "the reward in P[2][1] must be a number, got None",
+        ),
+        (
+            altered_table(2, 1, [(0.5, 4, 0.0, False)]),
+            START_AT_4,
+            1,
+            ValueError,
+            "the probabilities of P[2][1] must sum to 1, got 0.5",
+        ),
+        (endless_table(), [1.0], 5, ValueError, "more than 200,000 pairs of state and return"),
+    ],
+)
+def test_a_return_is_refused(table, start, threshold, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        return_at_least(table_env(table, start), threshold)
+
+
+def test_a_return_without_a_table_or_with_a_wrong_hazard_is_refused():
+    with pytest.raises(TypeError, match="CartPole-v1 has no transition table"):
+        return_at_least(gymnasium.make("CartPole-v1"), 100)
+    with pytest.raises(ValueError, match=re.escape("hazard must lie in [0, 1), got 1")):
+        return_at_least(gymnasium.make("FrozenLake-v1"), 1, hazard=1)

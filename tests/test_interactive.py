@@ -8,9 +8,12 @@ from typing import Any
 import cvxpy as cp
 import numpy as np
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from matplotlib.figure import Figure
 from py_mini_racer import MiniRacer
+from scipy import special
 
 from sc_utils import (
     action_influence,
@@ -26,7 +29,7 @@ from sc_utils import (
     reverse_kl_reach,
     trust_region_policy,
 )
-from sc_utils.interactive import Bandit, Simplex, read, script
+from sc_utils.interactive import Bandit, BetaArms, GridIterates, Simplex, read, script
 
 Compute = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -47,6 +50,15 @@ def bandit_js() -> Iterator[Compute]:
 @pytest.fixture(scope="module")
 def simplex_js() -> Iterator[Compute]:
     yield from module("simplex.js")
+
+
+@pytest.fixture(scope="module")
+def thresholds_js() -> Iterator[Callable[[str], Any]]:
+    """Any expression of the module, as it can be said in JSON."""
+    engine = MiniRacer()
+    engine.eval(script("thresholds.js"))
+    yield lambda text: json.loads(engine.eval(f"JSON.stringify({text})"))
+    engine.close()
 
 
 CLOSE = {"rtol": 1e-12, "atol": 1e-12}
@@ -220,7 +232,191 @@ def test_what_differs_by_rounding_alone_is_shown_alike():
     engine.close()
 
 
-HANDLED = [Bandit([5, 5], [0.495, 0.505]), Simplex([0.5, 0.3, 0.2], [0.2, 0.4, 0.9], 0.1)]
+SHAPES = st.floats(-2, 3).map(lambda u: 10**u)  # of a Beta distribution, from 0.01 to 1000
+THETAS = st.integers(1, 999).map(lambda u: u / 1000)
+
+
+@given(THETAS, SHAPES, SHAPES)
+@example(0.001, 0.01, 0.01)
+@example(0.999, 0.01, 0.01)
+@example(0.999, 1000, 1000)
+@example(0.999, 0.01, 1000)
+@example(0.001, 1000, 0.01)
+@example(0.5, 1, 1)
+def test_a_return_is_above_the_threshold_as_often_as_scipy_says(thresholds_js, x, a, b):
+    expected = special.betaincc(a, b, x)
+    assert thresholds_js(f"above({x}, {a}, {b})") == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+@st.composite
+def beta_arms(draw: st.DrawFn) -> BetaArms:
+    n = draw(st.integers(2, 6))
+    shapes = draw(st.lists(st.floats(0.2, 30), min_size=2 * n, max_size=2 * n))
+    weights = draw(st.lists(st.integers(0, 5), min_size=n, max_size=n).filter(any))
+    policy = np.array(weights) / sum(weights)
+    return BetaArms(shapes[:n], shapes[n:], policy=policy, threshold=draw(THETAS))
+
+
+@given(beta_arms())
+def test_the_arms_have_the_packages_policies_and_gains(thresholds_js, arms):
+    a, b, policy, threshold = (np.array(x) for x in arms.state.values())
+    shown = thresholds_js(f"compute({json.dumps(arms.state)})")
+    Q, proxy = a / (a + b), special.betaincc(a, b, threshold)
+    assume(policy @ proxy > 1e-9)
+    after = condition_on_success(policy, proxy)
+    close = {"rtol": 1e-8, "atol": 1e-10}
+    np.testing.assert_allclose(shown["Q"], Q, **CLOSE)
+    np.testing.assert_allclose(shown["V"], policy @ Q, **CLOSE)
+    np.testing.assert_allclose(shown["after"], after, **close)
+    np.testing.assert_allclose(shown["faithful"], condition_on_success(policy, Q), **CLOSE)
+    np.testing.assert_allclose(shown["influence"], action_influence(policy, Q), **CLOSE)
+    np.testing.assert_allclose(shown["proxyInfluence"], action_influence(policy, proxy), **close)
+    np.testing.assert_allclose(shown["gain"], (after - policy) @ Q, **close)
+    faithful = condition_on_success(policy, Q)
+    np.testing.assert_allclose(shown["faithfulGain"], (faithful - policy) @ Q, **CLOSE)
+
+
+@given(beta_arms())
+def test_the_gain_is_the_faithful_one_times_amplification_times_alignment(thresholds_js, arms):
+    shown = thresholds_js(f"compute({json.dumps(arms.state)})")
+    assume(shown["influence"] > 1e-9)
+    amplification = np.sqrt(shown["proxyInfluence"] / shown["influence"])
+    product = shown["faithfulGain"] * amplification * shown["alignment"]
+    assert shown["gain"] == pytest.approx(product, rel=1e-6, abs=1e-12)
+    assert abs(shown["alignment"]) <= 1 + 1e-12
+    played = np.array(arms.state["policy"]) > 0
+    if played.sum() > 2 and shown["proxyInfluence"] > 1e-9:
+        both = [np.array(shown[key])[played] for key in ("proxy", "Q")]
+        weights = np.array(arms.state["policy"])[played]
+        covariance = np.cov(*both, aweights=weights, ddof=0)
+        correlation = covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1])
+        assert shown["alignment"] == pytest.approx(correlation, rel=1e-6, abs=1e-9)
+
+
+def papers_arms(threshold: float = 0.8) -> BetaArms:
+    """99 arms Beta(a, a) with a from .3 to .7, and one Beta(18, 2)."""
+    a = 0.3 + 0.4 * (np.arange(99) + 0.5) / 99
+    return BetaArms([*a, 18], [*a, 2], threshold=threshold)
+
+
+def test_the_papers_bandit_has_its_best_threshold_and_its_change_of_sign(thresholds_js):
+    found = thresholds_js(f"sweep({json.dumps(papers_arms().state)})")
+    assert found["best"] == pytest.approx(0.8354, abs=5e-5)
+    assert found["zeros"] == [pytest.approx(0.9684, abs=5e-5)]
+    shown = thresholds_js(f"compute({json.dumps(papers_arms(found['best']).state)})")
+    assert shown["gain"] == pytest.approx(0.008299, abs=5e-7)
+    assert shown["faithfulGain"] == pytest.approx(0.0031429, abs=5e-8)  # .4 ** 2 * .0099 / .504
+    assert found["gains"][-1] == pytest.approx(-0.0040, abs=5e-5)
+    assert found["most"] == pytest.approx(max(shown["after"]), rel=1e-4)
+
+
+@given(beta_arms())
+def test_the_sweep_finds_what_a_finer_one_finds(thresholds_js, arms):
+    a, b, policy, _ = (np.array(x) for x in arms.state.values())
+    found = thresholds_js(f"sweep({json.dumps(arms.state)})")
+    theta = np.array(found["thresholds"])
+    proxy = special.betaincc(a, b, theta[:, np.newaxis])
+    assume((proxy @ policy > 1e-9).all())
+    Q = a / (a + b)
+    gains = proxy @ (policy * (Q - policy @ Q)) / (proxy @ policy)
+    np.testing.assert_allclose(found["gains"], gains, rtol=1e-7, atol=1e-10)
+    for zero in found["zeros"]:
+        low, high = (
+            special.betaincc(a, b, zero + shift) @ (policy * (Q - policy @ Q))
+            for shift in (-1e-5, 1e-5)
+        )
+        assert low * high <= 1e-24
+    best = special.betaincc(a, b, found["best"])
+    assert best @ (policy * (Q - policy @ Q)) / (best @ policy) >= gains.max() - 1e-9
+
+
+def test_where_the_arms_are_equal_or_nothing_passes_nothing_moves(thresholds_js):
+    equal = BetaArms([0.1, 0.3, 0.7], [0.2, 0.6, 1.4])  # 1/3 each, up to rounding
+    assert len({x / (x + y) for x, y in zip(*list(equal.state.values())[:2], strict=True)}) > 1
+    shown = thresholds_js(f"compute({json.dumps(equal.state)})")
+    assert shown["gain"] == shown["influence"] == shown["alignment"] == 0
+    assert shown["proxyInfluence"] > 0
+    never = BetaArms([1, 2], [1000, 900], threshold=0.9)
+    shown = thresholds_js(f"compute({json.dumps(never.state)})")
+    assert shown["passed"] == shown["gain"] == shown["proxyInfluence"] == 0
+    assert shown["after"] == [0.5, 0.5]
+
+
+ARROWS = [[0.1, 0.2, 0.3, 0.4], [0, 0, 1, 0]]
+
+
+def small_grid(**changes: Any) -> GridIterates:
+    """Two states on a map of 2 x 2 cells, two policies."""
+    given = {
+        "letters": [["S", "F"], ["H", "G"]],
+        "cells": [0, 1],
+        "policies": [ARROWS, ARROWS[::-1]],
+        "values": [[0.25, 0.5], [0.5, 0.75]],
+        "success_rates": [0.25, 0.5],
+        "steps": [0, 3],
+    }
+    return GridIterates(**(given | changes))
+
+
+@pytest.fixture(scope="module")
+def iterates_js() -> Iterator[Callable[[str], Any]]:
+    engine = MiniRacer()
+    engine.eval(script("iterates.js"))
+    yield lambda text: json.loads(engine.eval(f"JSON.stringify({text})"))
+    engine.close()
+
+
+@settings(max_examples=20)  # figures are slow
+@given(arrays(float, (3, 4), elements=st.integers(0, 1000).map(lambda u: u / 1000)))
+def test_the_grid_is_as_dark_as_the_books_figure(iterates_js, values):
+    letters, cells = [["S", "F", "F"], ["F", "H", "G"]], [0, 1, 2, 3]
+    state = json.dumps({"policies": [[]] * 3, "values": values.tolist()})
+    for k, row in enumerate(values):
+        shown = iterates_js(f"compute({state}, {k}).shades")
+        assume(row.max() > 0)
+        axes = Figure().subplots()
+        figures.draw_grid(axes, letters, cells, row)
+        drawn = [patch.get_alpha() for patch in axes.patches if patch.get_alpha() is not None]
+        scale = row.max() / values.max()  # the figure shows one policy, the picture several
+        np.testing.assert_allclose(shown, np.array(drawn) * scale, rtol=1e-12)
+
+
+@given(st.integers(100, 10_000).map(lambda u: u / 10_000))
+def test_an_arrow_is_as_long_as_its_action_is_likely(iterates_js, share):
+    state = json.dumps({"policies": [[[share, 0, 0.0099, 1]]], "values": [[0]]})
+    path, *none, longest = iterates_js(f"compute({state}, 0).arrows")[0]
+    lengths = []
+    for d in path, longest:
+        x, y = np.array([p.split() for p in re.split("[MLZ]", d) if p], dtype=float).T
+        lengths.append(np.ptp(x))
+        assert y.sum() == 0
+        assert 0.25 <= x.min() <= x.max() <= 0.5  # beside the number, within the cell
+    assert lengths[0] / lengths[1] == pytest.approx(share, rel=1e-9)
+    assert none == ["", ""]
+
+
+def test_a_grid_where_nothing_succeeds_is_blank(iterates_js):
+    state = json.dumps({"policies": [[[1, 0, 0, 0]]], "values": [[0]]})
+    assert iterates_js(f"compute({state}, 0).shades") == [0]
+
+
+def test_the_numbers_of_a_grid_go_to_the_page_rounded():
+    third = 1 / 3
+    state = small_grid(values=[[third, 0], [1, third]], best=0.8235294).state
+    assert state["values"] == [[0.3333, 0], [1, 0.3333]]
+    assert state["best"] == 0.823529
+    assert state["policies"] == [ARROWS, ARROWS[::-1]]
+    assert small_grid().state["best"] is None
+    bytes_of_gymnasium = np.array([["S", "F"], ["H", "G"]], dtype="S1")
+    assert small_grid(letters=bytes_of_gymnasium).state == small_grid().state
+
+
+HANDLED = [
+    Bandit([5, 5], [0.495, 0.505]),
+    Simplex([0.5, 0.3, 0.2], [0.2, 0.4, 0.9], 0.1),
+    papers_arms(),
+    small_grid(),
+]
 
 
 @pytest.mark.parametrize("handled", HANDLED, ids=repr)
@@ -228,18 +424,21 @@ def test_the_fragment_asks_nobody(handled):
     html = handled._repr_html_().replace("http://www.w3.org/2000/svg", "")  # a name, no address
     assert not re.findall(r"http|import|export|fetch|url\(|src=|href=", html)
     assert html.count("</script>") == 1
-    assert len(html) < 20_000
+    assert len(html) < 24_000
 
 
 def test_the_fragment_is_the_same_every_time():
     for one, other in (
+        (papers_arms(), papers_arms(0.9)),
+        (small_grid(), small_grid(best=0.6)),
         (Bandit([5, 5], [0.495, 0.505]), Bandit([5, 5], [0.2, 0.6])),
         (
             Simplex([0.5, 0.3, 0.2], [0.2, 0.4, 0.9], 0.1),
             Simplex([0.5, 0.3, 0.2], [0.2, 0.4, 0.9], 0),
         ),
     ):
-        again = type(one)(*one.state.values())
+        given = {{"rates": "success_rates"}.get(key, key): x for key, x in one.state.items()}
+        again = type(one)(**given)
         assert one._repr_html_() == again._repr_html_()
         assert one._repr_html_() != other._repr_html_()
 
@@ -289,6 +488,54 @@ def test_bad_input_is_refused(weights, Q, message):
 def test_a_bad_triangle_is_refused(policy, Q, budget, message):
     with pytest.raises(ValueError, match=message):
         Simplex(policy, Q, budget)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "changes", "message"),
+    [
+        ([1], [1], {}, r"2 to 200 arms, got \(1,\) and \(1,\)"),
+        ([1, 2], [1, 2, 3], {}, r"2 to 200 arms, got \(2,\) and \(3,\)"),
+        (np.ones(201), np.ones(201), {}, r"2 to 200 arms, got \(201,\)"),
+        ([1, 0], [1, 1], {}, r"a\[1\] must lie in \[0.01, 1000\], got 0"),
+        ([1, 1], [2000, 1], {}, r"b\[0\] must lie in \[0.01, 1000\], got 2000"),
+        ([1, float("nan")], [1, 1], {}, r"a\[1\] is NaN"),
+        ([1, 2], [1, 1], {"threshold": 1}, r"threshold must lie in \[0.001, 0.999\], got 1"),
+        ([1, 2], [1, 1], {"threshold": [0.5]}, r"threshold must be one number, got \[0.5\]"),
+        ([1, 2], [1, 1], {"policy": [0.5, 0.4]}, r"policy must sum to 1, got 0.9"),
+        ([1, 2], [1, 1], {"policy": [1]}, r"policy must have the arms' shape \(2,\), got \(1,\)"),
+    ],
+)
+def test_bad_arms_are_refused(a, b, changes, message):
+    with pytest.raises(ValueError, match=message):
+        BetaArms(a, b, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"letters": ["S", "F"]}, r"map of 1 to 20 rows and columns, got \(2,\)"),
+        ({"letters": [["S"] * 21]}, r"map of 1 to 20 rows and columns, got \(1, 21\)"),
+        ({"letters": [["S", "FF"]]}, r"letters\[0, 1\] must be one letter, got 'FF'"),
+        ({"cells": [0, 4]}, r"cells\[1\] must be a cell of the 2 x 2 map, from 0 to 3, got 4"),
+        ({"cells": [-1, 0]}, r"cells\[0\] must be a cell .* got -1"),
+        ({"cells": [1, 1]}, r"cells must not repeat, got \[1, 1\]"),
+        ({"cells": [0, 0.5]}, r"cells must be a list of whole numbers, got \[0.0, 0.5\]"),
+        ({"steps": [3, 3]}, r"steps must be at least 0 and increase, got \[3, 3\]"),
+        ({"steps": [-1, 3]}, r"steps must be at least 0 and increase, got \[-1, 3\]"),
+        ({"steps": []}, r"steps must be a list of whole numbers, got \[\]"),
+        ({"steps": [0, 1, 2]}, r"policies must have shape \(3, 2, 4\), got \(2, 2, 4\)"),
+        ({"policies": [ARROWS, [[1, 0, 0, 0], [0.5, 0.4, 0, 0]]]}, r"policies\[1\]\[1\] must sum"),
+        ({"values": [[0, 1]]}, r"values must have shape \(2, 2\), got \(1, 2\)"),
+        ({"values": [[0, 1], [0, 1.5]]}, r"values\[1, 1\] must be a probability, got 1.5"),
+        ({"success_rates": [0, -0.5]}, r"success_rates\[1\] must be a probability, got -0.5"),
+        ({"success_rates": 0.5}, r"success_rates must have shape \(2,\), got \(\)"),
+        ({"best": 2}, r"best must be a probability, got 2"),
+        ({"best": 0.4}, r"best must not lie below a success rate, got 0.4 < 0.5"),
+    ],
+)
+def test_a_bad_grid_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        small_grid(**changes)
 
 
 def test_the_sentence_without_scripts_says_what_would_be_seen():

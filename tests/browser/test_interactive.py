@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from sc_utils import action_influence
+from sc_utils.interactive import BetaArms, GridIterates
 
 BANDIT = "chapters/imitating_success.html"
 SIMPLEX = "chapters/geometry.html"
@@ -179,4 +181,195 @@ def test_nothing_around_it_moves(browser: Browser, base: str, width: int) -> Non
             heights.add(round(box["height"]))
     assert len(heights) == 1
     assert sum(page.evaluate("window.shifts")) < 0.02
+    context.close()
+
+
+class Fragment:
+    """A picture with handles alone in a page, in the place that the site gives it."""
+
+    def __init__(self, page: Page, html: str, theme: str = "light") -> None:
+        page.set_content(
+            f'<!doctype html><html lang="en" data-theme="{theme}"><meta charset="utf-8">'
+            f"<title>Fragment</title><body><main><h1>Fragment</h1>{html}<p>After</p></main></body>"
+        )
+        self.page, self.root = page, page.locator(".sc-interactive")
+
+    def said(self) -> Locator:
+        return self.root.locator("[aria-live]")
+
+    def heights(self, *keys: str) -> set[int]:
+        """How high it is at first and after each key on each slider."""
+        found = {self.height()}
+        for slider in self.root.get_by_role("slider").all():
+            for key in keys:
+                slider.press(key)
+                found.add(self.height())
+        return found
+
+    def height(self) -> int:
+        box = self.root.bounding_box()
+        assert box is not None
+        return round(box["height"])
+
+
+def papers_arms() -> str:
+    a = 0.3 + 0.4 * (np.arange(99) + 0.5) / 99
+    return BetaArms([*a, 18], [*a, 2], threshold=0.8)._repr_html_()
+
+
+def test_a_threshold_is_moved_by_key_and_the_gain_changes_sign(page: Page) -> None:
+    arms = Fragment(page, papers_arms())
+    slider = arms.root.get_by_role("slider", name="threshold")
+    expect(arms.said()).to_contain_text("At threshold 0.800 the gain is 0.00808, 2.57 times")
+    expect(arms.said()).to_contain_text("The threshold beats faithful rewards.")
+    slider.press("Home")
+    expect(arms.said()).to_contain_text("At threshold 0.001")
+    expect(arms.said()).to_contain_text("Faithful rewards gain more.")
+    slider.press("End")
+    expect(arms.said()).to_contain_text("the gain is −0.00397")
+    expect(arms.said()).to_contain_text("High returns come from worse arms: imitating them harms.")
+    expect(arms.root.locator(".dot")).to_have_class("dot down")
+    for _ in range(30):
+        slider.press("ArrowLeft")
+    expect(arms.said()).to_contain_text("At threshold 0.969 the gain is −")
+    slider.press("ArrowLeft")
+    expect(arms.said()).to_contain_text("At threshold 0.968 the gain is 0.0000")
+    expect(arms.root.locator(".dot")).to_have_class("dot up")
+
+
+def test_buttons_find_the_best_threshold_and_the_change_of_sign(page: Page) -> None:
+    arms = Fragment(page, papers_arms())
+    arms.root.get_by_role("button", name="the best threshold").press("Enter")
+    expect(arms.said()).to_contain_text("At threshold 0.835 the gain is 0.00830, 2.64 times")
+    expect(arms.said()).to_contain_text("amplification 3.04 × alignment 0.868.")
+    expect(arms.root.get_by_role("row", name="gain")).to_have_text("gain0.003140.00830")
+    arms.root.get_by_role("button", name="where the gain is 0").press("Enter")
+    expect(arms.said()).to_contain_text("At threshold 0.968")
+    expect(arms.root.get_by_role("slider")).to_have_attribute("aria-valuetext", "0.968")
+
+
+def test_equal_arms_have_no_sign_to_change(page: Page) -> None:
+    arms = Fragment(page, BetaArms([1, 2], [1, 2])._repr_html_())
+    expect(arms.said()).to_have_text("All arms are equally good: no rule can gain.")
+    expect(arms.root.get_by_role("button")).to_have_count(1)
+
+
+def four_pushes(**changes: object) -> str:
+    """Four states that push left, down, right and up in the end, and a goal."""
+    given: dict[str, object] = {
+        "letters": [["S", "F", "F"], ["F", "H", "G"]],
+        "cells": [0, 1, 2, 3],
+        "policies": [np.full((4, 4), 0.25), 0.04 + 0.84 * np.eye(4), np.eye(4)],
+        "values": [[0.1, 0.2, 0.3, 0.4], [0.2, 0.3, 0.4, 0.5], [0.25, 0.5, 0.75, 1]],
+        "success_rates": [0.1, 0.2, 0.25],
+        "steps": [0, 1, 7],
+        "best": 0.25,
+    }
+    return GridIterates(**(given | changes))._repr_html_()  # type: ignore[arg-type]
+
+
+def test_the_rounds_are_stepped_through_by_key_and_button(page: Page) -> None:
+    grid = Fragment(page, four_pushes())
+    slider, numbers = grid.root.get_by_role("slider"), grid.root.locator(".value")
+    back, forth = (grid.root.get_by_role("button", name=name) for name in ("Previous", "Next"))
+    expect(grid.said()).to_have_text(
+        "Before the first round 10.0% of the episodes succeed. The best policy reaches 25.0%."
+    )
+    expect(back).to_have_attribute("aria-disabled", "true")
+    back.press("Enter")
+    expect(numbers).to_have_text(["0.10", "0.20", "0.30", "0.40"])
+    slider.press("ArrowRight")
+    expect(slider).to_have_attribute("aria-valuetext", "1")
+    expect(grid.said()).to_contain_text("After 1 round 20.0% of the episodes succeed, 2.0 times")
+    forth.press("Enter")
+    expect(grid.said()).to_have_text(
+        "After 7 rounds 25.0% of the episodes succeed, 2.5 times as many as at first. "
+        "No policy does better than 25.0%."
+    )
+    expect(slider).to_have_attribute("aria-valuetext", "7")
+    expect(numbers).to_have_text(["0.25", "0.50", "0.75", "1.00"])
+    expect(forth).to_be_focused()
+    forth.press("Enter")
+    back.press("Enter")
+    expect(numbers).to_have_text(["0.20", "0.30", "0.40", "0.50"])
+
+
+def test_the_rounds_play_and_pause(page: Page) -> None:
+    page.clock.install()
+    grid = Fragment(page, four_pushes())
+    button = grid.root.get_by_role("button", name="Play")
+    button.press("Enter")
+    expect(grid.said()).to_contain_text("After 1 round")
+    expect(grid.said()).to_have_attribute("aria-live", "off")  # the end is said, not the way
+    pause = grid.root.get_by_role("button", name="Pause")
+    pause.press("Enter")
+    page.clock.run_for(5000)
+    expect(grid.said()).to_contain_text("After 1 round")
+    button.press("Enter")
+    expect(grid.said()).to_contain_text("After 7 rounds")
+    expect(grid.said()).to_have_attribute("aria-live", "polite")
+    button.press("Enter")  # from the beginning again
+    expect(grid.said()).to_contain_text("Before the first round")
+    page.clock.run_for(5000)
+    expect(grid.said()).to_contain_text("After 7 rounds")
+    expect(button).to_be_visible()
+
+
+def test_the_grid_lies_as_in_the_books_figures(page: Page) -> None:
+    """Cells along the rows from the upper left; actions to the left, down, to the right and up."""
+    grid = Fragment(page, four_pushes())
+    grid.root.get_by_role("slider").press("End")
+    cells = [middle(cell) for cell in grid.root.locator(".shade").all()]
+    side = cells[1][0] - cells[0][0]
+    for number, (x, y) in enumerate(cells):
+        row, column = divmod(number, 3)
+        expected = (cells[0][0] + side * column, cells[0][1] + side * row)
+        assert (x, y) == pytest.approx(expected, abs=0.5)
+    drawn = grid.root.locator(".arrow:not([d=''])").all()
+    towards = [(-1, 0), (0, 1), (1, 0), (0, -1)]
+    for arrow, (x, y), (right, down) in zip(drawn, cells, towards, strict=True):
+        from_x, from_y = middle(arrow)
+        offset = (from_x - x) / side, (from_y - y) / side
+        assert offset == pytest.approx((0.36 * right, 0.36 * down), abs=0.02)
+    assert grid.root.locator(".letter").all_text_contents() == ["H", "G"]
+
+
+LAKE = four_pushes(letters=[["F"] * 4] * 4)  # of FrozenLake's size
+
+
+def test_a_wide_grid_leaves_the_numbers_out(page: Page) -> None:
+    wide = four_pushes(letters=[["F"] * 12] * 4, best=None)
+    grid = Fragment(page, wide)
+    expect(grid.root.locator(".value").first).to_have_text("")
+    expect(grid.said()).to_have_text("Before the first round 10.0% of the episodes succeed.")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 360])
+@pytest.mark.parametrize("html", [papers_arms(), LAKE], ids=["arms", "grid"])
+def test_a_fragment_keeps_its_place_and_its_width(
+    browser: Browser, html: str, width: int, theme: str
+) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 900})
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    alone = Fragment(page, html, theme)
+    assert len(alone.heights("End", "Home", "PageUp")) == 1
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert alone.root.evaluate("e => e.scrollWidth <= e.clientWidth")
+    # The height that is reserved is the one that is used.
+    wanted = "e => { const d = e.firstElementChild; const kept = d.offsetHeight; "
+    unset = "d.style.minBlockSize = 0; return kept - d.offsetHeight; }"
+    assert 0 <= alone.root.evaluate(wanted + unset) <= 80
+    assert complaints == []
+    context.close()
+
+
+@pytest.mark.parametrize("html", [papers_arms(), LAKE], ids=["arms", "grid"])
+def test_a_fragment_without_scripts_is_a_sentence(browser: Browser, html: str) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    alone = Fragment(context.new_page(), html)
+    expect(alone.root).to_contain_text("it needs JavaScript")
+    assert alone.height() < 250
     context.close()
