@@ -76,6 +76,46 @@ def test_cutting_at_zero_brings_the_bias_back():
     assert fair @ np.maximum(value, 0) > 0.1
 
 
+def compared_by_episodes(visits):
+    """Pairs of different episodes that visit so often and play action 0 in the last visit only."""
+    m, n, n2 = visits.shape[1], visits.sum(axis=1), (visits**2).sum(axis=1)
+    last, before = m * (m - 1), (n - m) ** 2 - ((visits - 1) ** 2).sum(axis=1)
+    return 2 * (last + before) / (n**2 - n2) - 1
+
+
+def test_the_estimate_compares_different_episodes():
+    visits = np.array([[3, 1, 2, 1], [1, 1, 5, 4]])
+    many, ends = visits.ravel(), np.cumsum(visits)
+    action = np.ones(many.sum(), dtype=int)
+    action[ends - 1] = 0
+    log = sc.Log(np.repeat(np.arange(8), many), np.repeat([0, 1], [7, 11]), action, action >= 0)
+    found = sc.estimate_influence(log, np.full((2, 2), 0.5))
+    np.testing.assert_allclose(found.value, compared_by_episodes(visits), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("m", "bias"), [(2, 0.5969), (10, 1.262), (40, 1.44)])
+def test_where_visits_recur_the_bias_without_influence_is_of_second_order(m, bias):
+    visits = np.random.default_rng(m).geometric(0.5, (400_000, m)).astype(float)
+    off = m**2 * compared_by_episodes(visits)
+    error = off.std() / np.sqrt(off.size)
+    # in the limit 6 sum_a Cov(N_a - N / 2, N)^2 / pi_0 / E[N]^4 = 6 * (1 / 0.5 + 1 / 0.5) / 16
+    assert abs(off.mean() - bias) < 4 * error < 0.25
+    assert bias < 1.5
+
+
+@pytest.mark.parametrize("m", [20, 40])
+def test_where_visits_recur_the_bias_with_influence_is_of_first_order(m):
+    # b leads back, half of the time, and else to failure: in successes a ends and b returns
+    loop = sc.SuccessMDP.from_dense([[[0.0], [0.5]]], [[1.0, 0.0]], [1])
+    e = sc.evaluate(loop, [[0.5, 0.5]])
+    ends = sc.condition_on_success(e.policy, e.Q)[0, 0]
+    visits = np.random.default_rng(m).geometric(ends, (400_000, m)).astype(float)
+    off = m * (compared_by_episodes(visits) - sc.action_influence(e.policy, e.Q)[0])
+    error = off.std() / np.sqrt(off.size)
+    # -4 sum_a w Cov(N_a - pi_+ N, N) / E[N]^2 = -4 * (3/2 - 1/2) * (-1/3) * 9/16
+    assert abs(off.mean() - 0.75) < 4 * error < 0.04
+
+
 # Test, interval, sample size
 
 
@@ -214,15 +254,59 @@ def test_base_samples_in_the_right_number_are_the_best_mixture():
     np.testing.assert_allclose(posterior, (1 - best) * base + best * counts / m, rtol=1e-12)
 
 
-def test_shrinking_costs_expected_gain():
-    shares = np.array(SAMPLES)
-    counts = np.stack([(shares == a).sum(axis=1) for a in range(3)], axis=1) / 4
-    base, plus = np.array(BASE, dtype=float), np.array(PLUS, dtype=float)
-    gains = counts @ (plus / base) - 1  # relative improvement, of w
-    chances = np.array(CHANCES, dtype=float)
-    np.testing.assert_allclose(chances @ gains, float(INFLUENCE), rtol=1e-12)
-    half = (counts / 2 + base / 2) @ (plus / base) - 1
-    np.testing.assert_allclose(chances @ half, float(INFLUENCE) / 2, rtol=1e-12)
+def test_the_best_mixture_gains_what_it_moves_in_rationals():
+    ratio = [p / q for p, q in zip(PLUS, BASE, strict=True)]
+
+    def gain_and_movement(mix):
+        gain, moved = Fraction(0), Fraction(0)
+        for acts, chance in zip(SAMPLES, CHANCES, strict=True):
+            shares = [Fraction(acts.count(a), 4) for a in range(3)]
+            policy = [(1 - mix) * q + mix * s for q, s in zip(BASE, shares, strict=True)]
+            gain += chance * (sum(p * w for p, w in zip(policy, ratio, strict=True)) - 1)
+            moved += chance * (sum(p**2 / q for p, q in zip(policy, BASE, strict=True)) - 1)
+        return gain, moved
+
+    half = Fraction(1, 2)
+    assert gain_and_movement(half) == (half * INFLUENCE, half**2 * (INFLUENCE + NOISE / 4))
+    best = 4 * INFLUENCE / (4 * INFLUENCE + NOISE)
+    assert gain_and_movement(best) == (best * INFLUENCE, best * INFLUENCE)
+
+
+@pytest.mark.parametrize("K", [4, 7])
+@pytest.mark.parametrize("length", [0.0, 1.0, 4.0, 20.0])
+def test_james_and_stein_beat_the_shares_in_the_normal_limit(K, length):
+    rng = np.random.default_rng([K, int(length)])
+    theta = np.sqrt(length) * np.eye(K - 1)[0]
+    x = theta + rng.normal(size=(200_000, K - 1))
+    mix = np.maximum(1 - (K - 3) / (x**2).sum(axis=1, keepdims=True), 0)
+    won = ((x - theta) ** 2 - (mix * x - theta) ** 2).sum(axis=1)
+    assert won.mean() > 4 * won.std() / np.sqrt(won.size)
+
+
+def excess_of_james_and_stein(base, rates, m):
+    """Exactly, by all counts that sum up to m: their error less that of the shares, times m / c."""
+    base = np.array(base)
+    plus = base * rates / (base @ rates)
+    grid = np.indices((m + 1,) * 3).reshape(3, -1).T
+    grid = grid[grid.sum(axis=1) <= m]
+    counts = np.column_stack([grid, m - grid.sum(axis=1)])
+    chance = stats.multinomial(m, plus).pmf(counts)
+    shares = counts / m
+    statistic = m * ((shares**2 / base).sum(axis=1) - 1)
+    with np.errstate(divide="ignore"):
+        mix = np.maximum(1 - 1 / statistic, 0)[:, np.newaxis]
+    off = ((mix * (shares - base) + base - plus) ** 2 / base).sum(axis=1)
+    noise = (plus * (1 - plus) / base).sum()
+    return m / noise * (chance @ off) - 1
+
+
+def test_at_a_fixed_influence_james_and_stein_can_lose():
+    even = np.array([0.3, 0.28, 0.28, 0.28])
+    assert excess_of_james_and_stein([0.05, 0.25, 0.3, 0.4], even, 50) < -0.4
+    rare = np.array([0.5, 0.08, 0.08, 0.08])
+    assert 0.02 < excess_of_james_and_stein([0.05, 0.25, 0.3, 0.4], rare, 50) < 0.03
+    clear = np.array([0.9, 0.1, 0.1, 0.1])
+    assert 0.01 < excess_of_james_and_stein([0.25, 0.25, 0.25, 0.25], clear, 50) < 0.02
 
 
 # Episodes that come back
