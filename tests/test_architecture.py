@@ -27,7 +27,6 @@ ROOMS: dict[str, set[str]] = {
     "environments": {"mdp", "probabilities"},
     "luck": {"conditioning", "mdp", "probabilities"},
     "rounds": {"conditioning", "luck", "mdp", "probabilities", "sampling"},
-    "rounds": {"conditioning", "luck", "mdp", "probabilities", "sampling"},
     "sampling": {"absorption", "logs", "mdp", "probabilities"},
     "sweeps": {"probabilities"},
     "trust_region": {"conditioning", "probabilities"},
