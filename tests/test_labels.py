@@ -173,6 +173,15 @@ def test_a_proxy_that_the_end_does_not_settle_can_stay_for_ever():
     assert condition_on_success([0.5, 0.5], [1, 0]).tolist() == [1, 0]
 
 
+def test_values_that_are_equal_up_to_rounding_are_equal():
+    coin, equal, proxy = [0.5, 0.5], [0.1 + 0.2, 0.3], [0.1, 0.2]
+    assert alignment(coin, equal, proxy) == alignment(coin, proxy, equal) == 0
+    assert amplification(coin, equal, proxy) == np.inf
+    assert amplification(coin, proxy, equal) == 0
+    near = [0.3, 0.3 + 3e-11]
+    assert alignment(coin, near, proxy) == pytest.approx(1, abs=1e-4)
+
+
 # Faithful labels
 
 
