@@ -253,7 +253,8 @@ def optimal_label(joint: ArrayLike, Q: ArrayLike, acceptance: float) -> OptimalL
     best = np.argsort(-alpha, kind="stable")
     border = np.searchsorted(mass[best].cumsum(), acceptance * (1 - ROUNDING))
     level = alpha[best[min(border, np.count_nonzero(mass) - 1)]]  # all that occur, if they are few
-    above, at = alpha > level, alpha == level
+    equal = ROUNDING * np.max(Q)
+    above, at = alpha > level + equal, np.abs(alpha - level) <= equal
     f = np.where(above, 1.0, 0.0)
     f[at] = min((acceptance - mass[above].sum()) / mass[at].sum(), 1.0)
     return OptimalLabel(accept=f, level=float(level), gain=float(f @ weight / (f @ mass)))

@@ -435,6 +435,13 @@ def test_an_outcome_that_never_occurs_is_not_accepted():
     assert optimal_label(joint, Q, 1).gain == pytest.approx(0, abs=1e-15)
 
 
+def test_outcomes_that_tie_up_to_rounding_are_accepted_with_one_probability():
+    arms, outcomes, Q = np.array([0.3, 0.3, 0.4]), np.array([0.1, 0.2, 0.3, 0.4]), [0.1, 0.7, 0.3]
+    label = optimal_label(np.outer(arms, outcomes), Q, 0.35)
+    np.testing.assert_allclose(label.accept, 0.35)
+    assert label.gain == pytest.approx(0, abs=1e-15)
+
+
 def test_a_table_that_sums_to_a_little_less_accepts_all_that_occurs():
     joint = np.array([[0.5 - 5e-10, 0.0], [0.5, 0.0]])
     label = optimal_label(joint, [0.1, 0.9], 1)
