@@ -366,6 +366,8 @@ def test_a_label_that_prefers_lesser_outcomes_gains_less():
     np.testing.assert_allclose(label.accept, [1 / 4, 1, 0])
     assert label.gain == pytest.approx(0.1, rel=1e-12)  # 2/5 + 1/10 of E[f alpha] / kappa
     assert label_gain(joint, Q, [1, 0.25, 0]) < label.gain
+    assert label.level == pytest.approx(-0.06, rel=1e-12)  # of the first outcome, the border
+    assert optimal_label(joint, Q, 0.4).level == pytest.approx(0.14, rel=1e-12)  # just the second
 
 
 @given(decisions())
