@@ -143,7 +143,7 @@ function verdict(result, threshold, share) {
   if (influence === 0) return "All arms are equally good: no rule can gain.";
   if (passed === 0) return "No return is ever so high: there is nothing to imitate.";
   const at = `At threshold ${threshold.toFixed(3)} the gain is ${three(gain)}`;
-  const best = `The best arm's share goes to ${share}. `;
+  const best = `The best arm's share goes ${share}. `;
   if (gain === 0) return `${at}: the alignment is 0. ${best}The threshold gains nothing.`;
   const amplified = Math.sqrt(proxyInfluence / influence);
   const times = gain / faithfulGain;
@@ -261,8 +261,8 @@ export function render({ model, el }) {
     Object.values(cells).forEach((pair, i) => {
       pair.forEach((cell, j) => { cell.textContent = shown[i][j]; });
     });
-    const from = `${share(result.after)} from ${share(state.policy)}`;
-    words.textContent = verdict(result, state.threshold, from);
+    const change = `from ${share(state.policy)} to ${share(result.after)}`;
+    words.textContent = verdict(result, state.threshold, change);
   };
 
   // The handles.
