@@ -5,12 +5,12 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
 import sc_utils as sc
-from tests.strategies import random_mdps
+from tests.strategies import mdps_with_policies
 
 BASE = [Fraction(1, 6), Fraction(1, 3), Fraction(1, 2)]
 PLUS = [Fraction(3, 10), Fraction(6, 10), Fraction(1, 10)]
@@ -245,7 +245,7 @@ def test_the_best_mixture_by_enumeration_in_rationals():
     assert risk(best) < min(risk(best + Fraction(1, 50)), risk(best - Fraction(1, 50)))
 
 
-def test_base_samples_in_the_right_number_are_the_best_mixture():
+def test_base_samples_of_the_right_weight_are_the_best_mixture():
     counts, m = np.array([7.0, 2.0, 3.0]), 12.0
     base, influence, noise = np.array(BASE, dtype=float), 0.3, 1.9
     strength = noise / influence
@@ -313,9 +313,13 @@ def test_at_a_fixed_influence_james_and_stein_can_lose():
 
 
 @settings(max_examples=40, deadline=None)
-@given(random_mdps(), st.data())
-def test_given_an_outcome_returns_are_fresh_draws(mdp, data):
-    e = sc.evaluate(mdp, np.full(mdp.success.shape, 1 / mdp.n_actions))
+@given(mdps_with_policies(), st.booleans(), st.data())
+def test_given_an_outcome_returns_are_fresh_draws(mdp_and_policy, succeeds, data):
+    mdp, behaviour = mdp_and_policy
+    if not succeeds:  # the same with the outcomes exchanged
+        mdp = sc.SuccessMDP(mdp.transition, mdp.failure, mdp.initial)
+    e = sc.evaluate(mdp, behaviour)
+    assume((e.V > 1e-6).all())
     wins = sc.doob_transform(mdp, e)
     s, t = data.draw(st.permutations(range(mdp.n_states)))[:2]
     a = data.draw(st.integers(0, mdp.n_actions - 1))
