@@ -7,10 +7,12 @@ can lambda be?
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.optimize import brentq
+from scipy.optimize.elementwise import find_root
 from scipy.special import chndtr, gammaln, ive, ndtri
 from scipy.stats import chi2
 
@@ -18,7 +20,7 @@ from sc_utils.probabilities import Array, as_array, as_count, first, place
 
 __all__ = ["noncentral_interval", "noncentral_p_value", "successes_needed"]
 
-HALVINGS = 32
+TOLERANCES: Any = {"xatol": 1e-10, "xrtol": 1e-12}
 UNIFORM_ORDER = 50.0  # from which order the Bessel function's uniform expansion serves
 
 
@@ -109,12 +111,11 @@ def noncentral_interval(
     middle = np.maximum(t - k, 0)
     beyond = (np.sqrt(t) + np.sqrt(k) - ndtri(level / 4) + 2) ** 2
 
-    def refused(at: Array) -> NDArray[np.bool_]:
-        return _p_value(t, k, at) <= level
+    def excess(at: Array, t: Array, k: Array) -> Array:
+        return _p_value(t, k, at) - level
 
-    zero = np.zeros_like(t)
-    low = np.where(refused(zero), _border(refused, zero, middle), 0.0)
-    high = _border(lambda at: ~refused(at), middle, beyond)
+    low = _root(excess, middle, np.zeros_like(t), t, k)
+    high = _root(excess, middle, beyond, t, k)
     return low, high
 
 
@@ -176,12 +177,12 @@ def successes_needed(
 def _p_value(t: Array, df: Array, at: Array) -> Array:
     """Add the two tails of the statistics that explain `at` no better than t does."""
 
-    def explains(x: Array) -> Array:
-        return _log_ratio(x, df, at)
+    def better(x: Array, df: Array, at: Array, seen: Array) -> Array:
+        return _log_ratio(x, df, at) - seen
 
-    seen, peak = explains(t), at + df
-    far = peak + 20 * np.sqrt(2 * df + 4 * at) + 200
-    other = _border(lambda x: explains(x) > seen, peak, np.where(t < peak, far, 0))
+    peak = at + df
+    far = np.where(t < peak, peak + 20 * np.sqrt(2 * df + 4 * at) + 200, 0)
+    other = _root(better, peak, far, df, at, _log_ratio(t, df, at))
     p: Array = np.asarray(
         chndtr(np.minimum(t, other), df, at) + (1 - chndtr(np.maximum(t, other), df, at))
     )
@@ -211,14 +212,14 @@ def _log_series(order: Array, product: Array) -> Array:
     return series
 
 
-def _border(condition: Callable[[Array], NDArray[np.bool_]], start: Array, end: Array) -> Array:
-    """Halve [start, end], entry by entry, towards where a condition that holds at first ends."""
-    holds, fails = start.copy(), end.copy()
-    for _ in range(HALVINGS):
-        middle = (holds + fails) / 2
-        yes = condition(middle)
-        holds, fails = np.where(yes, middle, holds), np.where(yes, fails, middle)
-    return fails
+def _root(f: Callable[..., Array], start: Array, end: Array, *arguments: Array) -> Array:
+    """Find where f, positive at the start, becomes 0 on the way to the end, entry by entry.
+
+    Where it is not positive at the start, that is the start; where it never is 0, it is the end.
+    """
+    found: Any = find_root(f, (start, end), args=arguments, tolerances=TOLERANCES)
+    nowhere = np.where(f(start, *arguments) > 0, end, start)
+    return np.where(found.success, found.x, nowhere)
 
 
 def _as_statistic(statistic: ArrayLike, df: ArrayLike) -> tuple[Array, Array]:

@@ -350,7 +350,8 @@ class _VisitSums:
         n = np.maximum(self.actions.sum(axis=1), 1)
         episodes = np.maximum(n**2 / np.maximum(self.many.sum(axis=1), 1), 1)
         left = np.maximum(n - n / episodes, 1e-9)
-        return (episodes * ratio * (n - 1) / left + 1) / (episodes + 1)
+        steadied: Array = (episodes * ratio * (n - 1) / left + 1) / (episodes + 1)
+        return steadied
 
 
 def _sum_visits(log: Log, pi_0: Array) -> _VisitSums:
@@ -424,7 +425,8 @@ def _scale(
     along = sums.steady(sums.clustering) * np.divide(
         skewed, influence, out=ones, where=influence > 1e-12
     )
-    right = df * effect**2 + 2 * signal * along
+    # Below 1 it is nearly always noise, which would make small logs see what is not there.
+    right = df * np.maximum(effect, 1) ** 2 + 2 * signal * along
     delta: Array = (np.sqrt(signal**2 + df * right) - signal) / df
     return np.where(delta > 0, delta, 1.0)  # episodes all alike say nothing of their spread
 

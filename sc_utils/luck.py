@@ -28,6 +28,7 @@ __all__ = [
     "LuckDecomposition",
     "OutcomeVariance",
     "doob_transform",
+    "escape_luck",
     "improvement_bounds",
     "influence_budget",
     "luck_decomposition",
@@ -60,6 +61,11 @@ class LuckDecomposition:
     def total(self) -> float:
         """The sum of the three, log(1 / success_rate), in nats."""
         return self.start + self.skill + self.transition
+
+    @property
+    def luck(self) -> float:
+        """What no policy can reproduce of successes, in nats: luck of start and transitions."""
+        return self.start + self.transition
 
     @property
     def skill_share(self) -> float:
@@ -235,6 +241,56 @@ def luck_decomposition(mdp: SuccessMDP, evaluation: Evaluation) -> LuckDecomposi
     moves = rate.ravel()[row] * mdp.transition.data * V[next_state]
     transition = exits + moves @ (log_h[next_state] - log_Q.ravel()[row])
     return LuckDecomposition(*(max(float(part), 0.0) for part in (start, skill, transition)))
+
+
+def escape_luck(mdp: SuccessMDP, evaluation: Evaluation) -> float:
+    r"""Return the part of transition luck that is owed to not failing at once.
+
+    .. math::
+
+       \sum_{s, a} d_+(s)\, \pi_+(a|s) \log \frac{1}{1 - f(s, a)},
+
+    where f(s, a) is the probability that the action fails at once, or enters a state in which the
+    behaviour cannot succeed: to enter it is to have failed. If the behaviour can succeed from every
+    possible start, it is 0 exactly when the imitator of the successes never fails.
+
+    Parameters
+    ----------
+    mdp
+        With S states and A actions.
+    evaluation
+        Of the behaviour policy in `mdp`.
+
+    Returns
+    -------
+    float
+        In nats, between 0 and `LuckDecomposition.transition`.
+
+    Raises
+    ------
+    ValueError
+        If the evaluation has other shapes than the MDP, or its policy never succeeds.
+
+    Notes
+    -----
+    A start without hope is start luck, and no escape. It goes beyond Russo (2026).
+
+    Examples
+    --------
+    One arm, which succeeds half of the time:
+
+    >>> from sc_utils.mdp import evaluate
+    >>> coin = SuccessMDP.from_dense([[[0]]], success=[[0.5]], initial=[1])
+    >>> escape_luck(coin, evaluate(coin, [[1]]))  # log 2
+    0.6931471805599453
+    """
+    _refuse_another(mdp, evaluation)
+    hopeful = (evaluation.V > 0).astype(float)
+    survives = mdp.success + (mdp.transition @ hopeful).reshape(mdp.success.shape)
+    pi_plus = condition_on_success(evaluation.policy, evaluation.Q)
+    taken = successful_visits(evaluation)[:, np.newaxis] * pi_plus
+    escapes = np.log(survives, out=np.zeros_like(survives), where=taken > 0)
+    return max(0.0, float(-(taken * escapes).sum()))
 
 
 def outcome_variance(mdp: SuccessMDP, evaluation: Evaluation) -> OutcomeVariance:

@@ -36,8 +36,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Certificate",
+    "GapClosed",
     "certificate",
     "chi_squared_reach",
+    "gap_closed",
     "kl_reach",
     "longest_step",
     "policy_movement",
@@ -68,6 +70,27 @@ class Certificate:
 
     distance: float
     slack: float
+
+
+@dataclass(frozen=True, eq=False)
+class GapClosed:
+    r"""What share of the one-step gap, :math:`\max_a Q_0(s, a) - V_0(s)`, two steps close.
+
+    Attributes
+    ----------
+    by_imitation : array (S,)
+        Closed by the success-conditioned policy; the product of the other two.
+    by_longest_step : array (S,)
+        Closed by the longest step of `success_step` on the straight line; 1 if and only if the
+        actions played have two success probabilities.
+    contrast : array (S,)
+        :math:`1 - \min_a Q_0(s, a) / V_0(s)`, which is 1 / `longest_step`: how far the worst action
+        falls short of the average. 1 if it never succeeds.
+    """
+
+    by_imitation: Array
+    by_longest_step: Array
+    contrast: Array
 
 
 def surrogate_gain(evaluation: Evaluation, new: ArrayLike) -> float:
@@ -342,6 +365,58 @@ def longest_step(policy: ArrayLike, Q: ArrayLike) -> Array:
     """
     pi_0 = as_policy(policy)
     return np.asarray(_dropouts(pi_0, _ratio(pi_0, Q)).min(axis=-1))
+
+
+def gap_closed(policy: ArrayLike, Q: ArrayLike) -> GapClosed:
+    r"""Return which share of the gap to the best action one step closes, and why.
+
+    .. math::
+
+       \frac{\sum_a \pi_+ Q_0 - V_0}{q_{\max} - V_0} = \Big(1 - \frac{q_{\min}}{V_0}\Big) B, \qquad
+       B = \frac{\operatorname{Var}_{\pi_0}(Q_0)}{(q_{\max} - V_0)(V_0 - q_{\min})} ,
+
+    where q_min and q_max are the extreme success probabilities of the actions played.
+
+    Parameters
+    ----------
+    policy
+        Behaviour policy, shape (S, A) or (A,).
+    Q
+        Its probability of success after each action, same shape.
+
+    Returns
+    -------
+    GapClosed
+        Arrays (S,), or scalars, in [0, 1]. Where all actions played succeed equally often there is
+        no gap: the contrast is 0 and the shares are NaN.
+
+    Raises
+    ------
+    ValueError
+        If `policy` is not a policy, or `Q` not probabilities of the same shape.
+
+    Examples
+    --------
+    >>> arms = gap_closed([0.5, 0.5], [0.495, 0.505])
+    >>> round(float(arms.by_imitation), 6), round(float(arms.by_longest_step), 6)
+    (0.01, 1.0)
+
+    Notes
+    -----
+    Goes beyond Russo (2026), whose Example 3.1 is the example above. That B is at most 1 is the
+    inequality of Bhatia and Davis (2000).
+    """
+    pi_0 = as_policy(policy)
+    w = _ratio(pi_0, Q)
+    contrast = 1 / longest_step(pi_0, Q)
+    best = np.where(pi_0 > 0, w, 0.0).max(axis=-1, keepdims=True)
+    gap = (pi_0 * (best - w)).sum(axis=-1)  # best - 1, without cancellation
+    some = contrast > 0
+    share = np.full_like(gap, np.nan)
+    np.divide(action_influence(pi_0, Q), gap, out=share, where=some)
+    straight = np.full_like(gap, np.nan)
+    np.divide(share, contrast, out=straight, where=some)
+    return GapClosed(share, np.minimum(straight, 1.0), contrast)
 
 
 def certificate(evaluation: Evaluation, new: ArrayLike) -> Certificate:

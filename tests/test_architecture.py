@@ -20,10 +20,13 @@ ROOMS: dict[str, set[str]] = {
     "symbolic": set(),
     "conditioning": {"probabilities"},
     "intervals": {"probabilities"},
+    "labels": {"conditioning", "probabilities"},
+    "learning": {"logs", "probabilities"},
     "logs": {"intervals", "probabilities"},
     "mdp": {"absorption", "probabilities"},
     "environments": {"mdp", "probabilities"},
     "luck": {"conditioning", "mdp", "probabilities"},
+    "rounds": {"conditioning", "luck", "mdp", "probabilities", "sampling"},
     "sampling": {"absorption", "logs", "mdp", "probabilities"},
     "sweeps": {"probabilities"},
     "trust_region": {"conditioning", "probabilities"},
@@ -35,6 +38,8 @@ FOREIGN = {
     "interactive": {"scipy", "sympy", "gymnasium", "matplotlib"},
     "mdp": {"gymnasium", "matplotlib", "sympy"},
     "conditioning": {"gymnasium", "matplotlib", "scipy", "sympy"},
+    "labels": {"gymnasium", "matplotlib", "scipy", "sympy"},
+    "learning": {"gymnasium", "matplotlib", "sympy"},
     "sweeps": {"dask", "distributed", "scipy", "gymnasium", "matplotlib", "sympy"},
 }
 

@@ -89,3 +89,16 @@ def test_where_episodes_have_their_own_habits_the_interval_covers_still(habits):
     # Visits taken for independent would be too sure of themselves.
     naive = estimate_influence(successes_of(actions), np.tile(pi_0, (n, 1)))
     assert ((naive.low <= truth) & (truth <= naive.high)).mean() < 0.9
+
+
+def test_a_small_log_without_signal_is_seldom_said_to_have_one():
+    # Some 60 successes of the lake, their actions replaced by throws of a die.
+    lake = sc.from_gymnasium(gymnasium.make("FrozenLake-v1"), outcome=sc.positive_ending)
+    pi_0, rng = np.full(lake.success.shape, 0.25), np.random.default_rng(9)
+    refused = []
+    for _ in range(200):
+        log = sc.sample_log(lake, pi_0, 60 * 72, rng=rng)
+        thrown = Log(log.episode, log.state, rng.integers(4, size=log.action.size), log.success)
+        refused.append(estimate_influence(thrown, pi_0).p_value <= 0.05)
+    share, error = np.mean(refused), np.std(np.mean(refused, axis=1)) / np.sqrt(200)
+    assert share == pytest.approx(0.05, abs=0.01 + 3 * error)

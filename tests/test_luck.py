@@ -12,11 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sympy import Rational
 
-from sc_utils.conditioning import action_influence, condition_on_success, successful_visits
+from sc_utils.conditioning import (
+    action_influence,
+    condition_on_success,
+    kl_divergence,
+    successful_visits,
+)
 from sc_utils.environments import blackjack, from_gymnasium, positive_ending, slippery_grid
 from sc_utils.luck import (
     LuckDecomposition,
     doob_transform,
+    escape_luck,
     improvement_bounds,
     influence_budget,
     luck_decomposition,
@@ -478,8 +484,17 @@ def test_evaluation_of_another_process_is_refused():
     small = SuccessMDP.from_dense(np.zeros((1, 3, 1)), [[0.9, 0.5, 0.0]], [1.0])
     large = SuccessMDP.from_dense(np.zeros((2, 3, 2)), np.full((2, 3), 0.5), [0.5, 0.5])
     e = evaluate(small, np.full((1, 3), 1 / 3))
-    with pytest.raises(ValueError, match=r"must be of this MDP, of shape \(2, 3\), got .*\(1, 3\)"):
-        doob_transform(large, e)
+    for function in (doob_transform, escape_luck):
+        with pytest.raises(
+            ValueError, match=r"must be of this MDP, of shape \(2, 3\), got .*\(1, 3\)"
+        ):
+            function(large, e)
+
+
+def test_without_a_success_there_is_no_luck():
+    half = SuccessMDP.from_dense(np.zeros((1, 2, 1)), [[0.0, 1.0]], [1.0])
+    with pytest.raises(ValueError, match="the policy never succeeds"):
+        escape_luck(half, evaluate(half, [[1.0, 0.0]]))
 
 
 # What one step gains
@@ -882,3 +897,418 @@ def test_bounds_on_the_icy_lake():
     assert bounds.whole_episode == pytest.approx(0.022983, abs=5e-7)
     assert bounds.one_step == pytest.approx(0.013961, abs=5e-7)
     assert one_rate_after(lake, e.policy) == pytest.approx(0.031198, abs=5e-7)
+
+
+# Luck as a distance
+
+
+def distance_from_successes(mdp, policy, rate, other):
+    """KL of the successes of `policy` from the episodes of `other`, over a list of them."""
+    theirs = law(mdp, other, only_successes=True)
+    wins = law(mdp, policy, only_successes=True)
+    return sum(float(p / rate) * np.log(float(p / rate / theirs[path])) for path, p in wins.items())
+
+
+@settings(max_examples=100)
+@given(acyclic_exact_mdps(), st.integers(0, 3))
+def test_luck_is_the_distance_of_the_successes_from_what_policies_produce(case, turn):
+    """Listed episode by episode; the nearest law is the imitator's, and it is luck away."""
+    mdp, policy = case
+    exact = exact_evaluate(mdp, policy)
+    _, pi_plus = exact_doob(mdp, exact, policy)
+    floats = as_floats(mdp)
+    e = evaluate(floats, np.array(policy, dtype=float))
+    parts, d_plus = luck_decomposition(floats, e), successful_visits(e)
+    nearest = distance_from_successes(mdp, policy, exact.success_rate, pi_plus)
+    assert parts.luck == pytest.approx(parts.start + parts.transition, abs=1e-15)
+    assert nearest == pytest.approx(parts.luck, abs=1e-12)
+    other = [row[turn % len(row) :] + row[: turn % len(row)] for row in policy]
+    excess = d_plus @ kl_divergence(np.array(pi_plus, float), np.array(other, float))
+    distance = distance_from_successes(mdp, policy, exact.success_rate, other)
+    assert distance == pytest.approx(parts.luck + excess, abs=1e-12)
+    assert distance >= nearest - 1e-12
+
+
+def test_one_step_of_the_distance_in_symbols():
+    """Tilts of choice and of draw; and a draw is an escape and a turn."""
+    V, Q, h, f, pi_0, pi, p = sp.symbols("V Q h f pi_0 pi p", positive=True)
+    pi_plus, P_plus, P_safe = pi_0 * Q / V, p * h / Q, p / (1 - f)
+    step = sp.log(pi_plus * P_plus / (pi * p))
+    assert sp.simplify(sp.expand_log(step - sp.log(pi_plus / pi) - sp.log(h / Q))) == 0
+    turn = sp.log(1 / (1 - f)) + sp.log(P_plus / P_safe) - sp.log(h / Q)
+    assert sp.simplify(sp.expand_log(turn, force=True)) == 0
+
+
+@given(mdps_with_policies(), st.data())
+def test_every_policy_keeps_above_the_luck_floor(case, data):
+    mdp, policy = case
+    e = evaluate(mdp, policy)
+    parts, pi_plus = luck_decomposition(mdp, e), condition_on_success(policy, e.Q)
+    new = data.draw(policies_of(mdp))
+    excess = successful_visits(e) @ kl_divergence(pi_plus, new)
+    assert evaluate(mdp, new).success_rate >= np.exp(-parts.luck - excess) * (1 - 1e-12)
+    after = evaluate(mdp, pi_plus).success_rate
+    assert after >= np.exp(-parts.luck) * (1 - 1e-12)
+    assert improvement_bounds(mdp, e).whole_episode == pytest.approx(np.exp(-parts.luck), rel=1e-9)
+    if parts.total > 1e-9:
+        way = np.log(after / e.success_rate) / parts.total
+        assert way >= parts.skill_share - 1e-9
+
+
+@settings(max_examples=100)
+@given(acyclic_exact_mdps())
+def test_the_skill_share_is_one_exactly_when_imitation_reproduces_the_successes(case):
+    mdp, policy = case
+    exact = exact_evaluate(mdp, policy)
+    tilted, pi_plus = exact_doob(mdp, exact, policy)
+    floats = as_floats(mdp)
+    parts = luck_decomposition(floats, evaluate(floats, np.array(policy, dtype=float)))
+    all_skill = parts.luck == pytest.approx(0, abs=1e-10)
+    assert all_skill == (law(mdp, pi_plus) == law(tilted, pi_plus))
+
+
+def test_a_random_fork_between_equals_is_no_luck():
+    """State-value-irrelevant randomness: determinism is not needed."""
+    ahead = [[[0, Rational(1, 2), Rational(1, 2)]] * 2, *[[[0, 0, 0]] * 2] * 2]
+    fork = ExactMDP.of(ahead, [[0, 0], [1, 0], [0, 1]], [1, 0, 0])
+    coin = [[Rational(1, 2)] * 2] * 3
+    exact = exact_evaluate(fork, coin)
+    tilted, pi_plus = exact_doob(fork, exact, coin)
+    assert law(fork, pi_plus) == law(tilted, pi_plus)
+    floats = as_floats(fork)
+    assert luck_decomposition(floats, evaluate(floats, np.full((3, 2), 0.5))).skill_share == 1
+
+
+def test_a_floor_of_skill_alone_would_not_do():
+    """At random starts luck is start luck too; with the luck of transitions only it would fail."""
+    arms = SuccessMDP.from_dense(np.zeros((2, 2, 2)), [[0.9, 0.9], [0.1, 0.1]], [0.5, 0.5])
+    e = evaluate(arms, np.full((2, 2), 0.5))
+    parts = luck_decomposition(arms, e)
+    assert np.exp(-parts.luck) == pytest.approx(0.5, rel=1e-12)  # nothing to choose: rho_+
+    assert np.exp(-parts.transition) > 0.7
+
+
+# Escapes
+
+
+def escapes_and_steering(mdp, exact, policy):
+    """Both, from their definitions, state by state, action by action, next place by next place."""
+    escape = steering = 0.0
+    for s, (v, d) in enumerate(zip(exact.V, exact.visits, strict=True)):
+        for a, q in enumerate(exact.Q[s]):
+            weight = float(d * v / exact.success_rate * policy[s][a] * q / v)
+            if weight == 0:
+                continue
+            chances = [mdp.success[s][a], *mdp.transition[s][a]]
+            alive = sum(chances)
+            escape += weight * np.log(1 / float(alive))
+            for p, h in zip(chances, [1, *exact.V], strict=True):
+                if p:
+                    tilted = p * h / q
+                    steering += weight * float(tilted) * np.log(float(tilted / (p / alive)))
+    return escape, steering
+
+
+@given(acyclic_exact_mdps())
+def test_transition_luck_is_escape_and_steering(case):
+    mdp, policy = case
+    escape, steering = escapes_and_steering(mdp, exact_evaluate(mdp, policy), policy)
+    floats = as_floats(mdp)
+    e = evaluate(floats, np.array(policy, dtype=float))
+    assert escape_luck(floats, e) == pytest.approx(escape, abs=1e-12)
+    assert luck_decomposition(floats, e).transition == pytest.approx(escape + steering, abs=1e-12)
+    assert min(escape, steering) > -1e-12
+
+
+@given(acyclic_exact_mdps())
+def test_the_imitator_never_fails_exactly_without_escape_luck(case):
+    mdp, policy = case
+    exact = exact_evaluate(mdp, policy)
+    _, pi_plus = exact_doob(mdp, exact, policy)
+    floats = as_floats(mdp)
+    escape = escape_luck(floats, evaluate(floats, np.array(policy, dtype=float)))
+    assert (exact_evaluate(mdp, pi_plus).success_rate == 1) == (escape < 1e-10)
+
+
+def sparse_mdps(rng, n):
+    """Layered processes with many zeros, in which some states may be without hope."""
+    while n:
+        S, A = rng.integers(2, 6), rng.integers(2, 4)
+        weights = rng.integers(0, 3, (S, A, S + 2)) * (rng.random((S, A, S + 2)) < 0.45)
+        weights[:, :, :S] *= (np.arange(S) > np.arange(S)[:, None])[:, None]
+        weights[:, :, -1] += weights.sum(axis=2) == 0
+        policy, start = rng.integers(0, 3, (S, A)), rng.integers(0, 2, S)
+        policy[:, 0] += policy.sum(axis=1) == 0
+        start[0] = 1
+        table = weights / weights.sum(axis=2, keepdims=True)
+        if not table[:, :, S][start > 0].any():
+            continue  # so that success can be seen to be possible
+        mdp = SuccessMDP.from_dense(table[:, :, :S], table[:, :, S], start / start.sum())
+        e = evaluate(mdp, policy / policy.sum(axis=1, keepdims=True))
+        if e.success_rate:
+            n -= 1
+            yield mdp, table, e
+
+
+def draws_never_matter(table, e, start):
+    """Whether the chance of success is one at all starts, and stays through every draw."""
+    h = np.append(e.V, [1, 0])
+    same = [np.ptp(e.V[start > 0])]
+    for s, a in np.argwhere((e.visits[:, None] > 0) & (e.policy > 0) & (e.Q > 0)):
+        same.append(np.ptp(h[table[s, a] > 0]))
+    return max(same) < 1e-12
+
+
+def test_escapes_and_promises_where_some_states_are_without_hope(rng):
+    hopeless = perfect = lucky = 0
+    for mdp, table, e in sparse_mdps(rng, 1500):
+        pi_plus = condition_on_success(e.policy, e.Q)
+        new, seen = evaluate(mdp, pi_plus), evaluate(doob_transform(mdp, e), pi_plus)
+        escape, luck = escape_luck(mdp, e), luck_decomposition(mdp, e).luck
+        never_fails = new.success_rate > 1 - 1e-12
+        assert never_fails == (escape < 1e-12 and (e.V[mdp.initial > 0] > 0).all())
+        # in a layered process a visit is an event, so that its chances are means of a Y
+        assert np.abs(seen.visits - new.visits).max() <= np.sqrt(luck / 2) + 1e-12
+        assert (luck < 1e-12) == draws_never_matter(table, e, mdp.initial)
+        hopeless, perfect = hopeless + (e.V == 0).any(), perfect + never_fails
+        lucky += luck > 1e-12
+    assert min(hopeless, perfect, lucky, 1500 - lucky) > 50
+
+
+def test_a_start_without_hope_is_not_escaped():
+    prompts = SuccessMDP.from_dense(np.zeros((2, 3, 2)), [[1, 1, 1], [0, 0, 0]], [0.5, 0.5])
+    e = evaluate(prompts, np.full((2, 3), 1 / 3))
+    assert evaluate(prompts, condition_on_success(e.policy, e.Q)).success_rate == 0.5
+    assert escape_luck(prompts, e) == 0
+    assert luck_decomposition(prompts, e).start == pytest.approx(np.log(2), rel=1e-12)
+
+
+@given(mdps_with_policies(full_support=False))
+def test_escape_luck_is_a_part_of_transition_luck(case):
+    mdp, policy = case
+    e = evaluate(mdp, policy)
+    if e.success_rate > 0:
+        assert 0 <= escape_luck(mdp, e) <= luck_decomposition(mdp, e).transition + 1e-12
+
+
+@pytest.mark.parametrize("hazard", [0.05, 0.3])
+def test_a_hazard_is_escaped_at_every_step_of_a_success(hazard, rng):
+    env = gymnasium.make("FrozenLake-v1", is_slippery=False)
+    lake = from_gymnasium(env, outcome=positive_ending, hazard=hazard)
+    e = evaluate(lake, np.full((11, 4), 0.25))
+    log = sample_log(lake, e.policy, 1_000_000, rng=rng)
+    length = np.bincount(log.episode)[log.success[np.flatnonzero(np.diff(log.episode, append=-1))]]
+    error = length.std() / np.sqrt(length.size)
+    steps = -escape_luck(lake, e) / np.log(1 - hazard)
+    assert abs(length.mean() - steps) < 4 * error
+    assert luck_decomposition(lake, e).luck == pytest.approx(escape_luck(lake, e), rel=1e-9)
+
+
+def test_a_state_without_hope_is_a_failure_to_escape():
+    """A random fork: one branch has a right key, the other none, and fails a step later."""
+    ahead = np.zeros((3, 2, 3))
+    ahead[0, :, 1:] = 0.5
+    dead = SuccessMDP.from_dense(ahead, [[0, 0], [1, 0], [0, 0]], [1, 0, 0])
+    e = evaluate(dead, np.full((3, 2), 0.5))
+    assert (dead.failure[0] == 0).all()  # nothing fails at once, to the letter
+    assert evaluate(dead, condition_on_success(e.policy, e.Q)).success_rate == 0.5
+    assert escape_luck(dead, e) == pytest.approx(np.log(2), rel=1e-12)
+
+
+@pytest.mark.parametrize("rare", [1e-3, 1e-6, 1e-9])
+def test_much_luck_need_not_fail(rare):
+    """The world makes success easy rarely, and the imitator needs it not."""
+    ahead = np.zeros((3, 2, 3))
+    ahead[0, :, 1:] = 1 - rare, rare
+    hard = SuccessMDP.from_dense(ahead, [[0, 0], [1, 0], [0.5, 0.5]], [1, 0, 0])
+    e = evaluate(hard, [[0.5, 0.5], [rare, 1 - rare], [0.5, 0.5]])
+    after = evaluate(hard, condition_on_success(e.policy, e.Q)).success_rate
+    assert after == pytest.approx(1 - rare / 2, abs=1e-14)
+    assert escape_luck(hard, e) == pytest.approx(np.log(2) / 3, rel=3 * rare)
+    # a third of the successes is steered to the easy state, two thirds to the hard one
+    steering = np.log(1 / (3 * rare)) / 3 + 2 / 3 * np.log(2 / 3)
+    transition = luck_decomposition(hard, e).transition
+    assert transition - escape_luck(hard, e) == pytest.approx(steering, rel=0.01)
+
+
+# Two shares
+
+
+def keys_and_fields(keys, fields, *, key_first):
+    """Find one right key of many, and spin a wheel of which one field wins, in either order."""
+    stages = [[Rational(int(a == 0)) for a in range(keys)], [Rational(1, fields)] * keys]
+    first, second = stages if key_first else stages[::-1]
+    P = [[[0, p] for p in first], [[0, 0]] * keys]
+    policy = [[Rational(1, keys)] * keys] * 2
+    return ExactMDP.of(P, [[0] * keys, second], [1, 0]), policy
+
+
+@pytest.mark.parametrize(("keys", "fields"), [(20, 5), (5, 20), (3, 7), (2, 2)])
+def test_nats_do_not_mind_the_order_of_stages_and_variances_do(keys, fields):
+    shares = []
+    for key_first in (True, False):
+        mdp, policy = keys_and_fields(keys, fields, key_first=key_first)
+        old, new, *_ = exact_step(mdp, policy)
+        assert old.success_rate == Rational(1, keys * fields)
+        assert new.success_rate == Rational(1, fields)
+        floats = as_floats(mdp)
+        e = evaluate(floats, np.full((2, keys), 1 / keys))
+        parts = luck_decomposition(floats, e)
+        assert parts.skill == pytest.approx(np.log(keys), rel=1e-12)
+        assert parts.luck == pytest.approx(np.log(fields), rel=1e-12)
+        spread = [sum((q - v) ** 2 for q in qs) / keys for qs, v in zip(old.Q, old.V, strict=True)]
+        explained = sum(d * x for d, x in zip(old.visits, spread, strict=True))
+        share = explained / (old.success_rate * (1 - old.success_rate))
+        assert outcome_variance(floats, e).action_share == pytest.approx(float(share), rel=1e-12)
+        shares.append(share)
+    assert shares[0] == Rational(keys - 1, keys * fields - 1)
+    assert shares[1] == fields * shares[0]
+
+
+def test_the_two_shares_rank_two_games_differently():
+    shares = []
+    for keys, fields, key_first in [(20, 5, True), (5, 20, False)]:
+        mdp = as_floats(keys_and_fields(keys, fields, key_first=key_first)[0])
+        e = evaluate(mdp, np.full((2, keys), 1 / keys))
+        after = one_rate_after(mdp, e.policy)
+        nats = luck_decomposition(mdp, e).skill_share
+        shares.append((after, nats, outcome_variance(mdp, e).action_share))
+    (win, nats, variance), (other_win, other_nats, other_variance) = shares
+    assert win == pytest.approx(4 * other_win)
+    assert nats > other_nats + 0.3
+    assert variance < other_variance - 0.6
+
+
+def mean_logs(mdp, e, kind):
+    """Mean over all successes of the logarithms of one kind of tilt: a derivative at zero.
+
+    Every success is weighted by exp(z X); the sum over all of them is one linear system.
+    """
+    z = np.zeros(3, dtype=complex)
+    z[kind] = 1e-20j
+    Q, V = np.where(e.Q > 0, e.Q, 1), e.V
+    pi = e.policy * (Q / V[:, None]) ** z[1] / Q ** z[2]
+    moves = mdp.transition.toarray().reshape(*Q.shape, -1) * V ** z[2]
+    stays = np.eye(V.size) - np.einsum("sa,sat->st", pi, moves)
+    total = mdp.initial * (V / e.success_rate) ** z[0]
+    return (total @ np.linalg.solve(stays, (pi * mdp.success).sum(1))).imag / 1e-20 / e.success_rate
+
+
+def crossing(s, a, s2, reward, terminated):
+    if reward == -100:
+        return "failure"
+    return "success" if terminated else "continue"
+
+
+@pytest.mark.parametrize(
+    ("name", "outcome", "hazard", "share"),
+    [
+        ("FrozenLake-v1", positive_ending, 0.0, 0.117),
+        ("CliffWalking-v1", crossing, 0.05, 0.746),
+        ("Taxi-v4", positive_ending, 0.02, 0.520),
+        ("Blackjack", None, 0.0, 0.200),
+    ],
+)
+def test_parts_of_real_tables_by_a_sum_over_all_successes(name, outcome, hazard, share):
+    if outcome:
+        mdp = from_gymnasium(gymnasium.make(name), outcome=outcome, hazard=hazard)
+    else:
+        mdp = blackjack()
+    e = evaluate(mdp, np.full(mdp.success.shape, 1 / mdp.n_actions))
+    parts = luck_decomposition(mdp, e)
+    ours = [parts.start, parts.skill, parts.transition]
+    np.testing.assert_allclose(ours, [mean_logs(mdp, e, k) for k in range(3)], atol=1e-12)
+    assert sum(ours) == pytest.approx(-np.log(e.success_rate), abs=1e-12)
+    assert parts.skill_share == pytest.approx(share, abs=5e-4)
+
+
+# Events and logs
+
+
+@settings(max_examples=50)
+@given(acyclic_exact_mdps())
+def test_what_one_gets_is_near_what_one_saw_if_luck_is_small(case):
+    """The largest difference of means, over all statistics of an episode, by listing them."""
+    mdp, policy = case
+    exact = exact_evaluate(mdp, policy)
+    _, pi_plus = exact_doob(mdp, exact, policy)
+    seen = {
+        path: p / exact.success_rate for path, p in law(mdp, policy, only_successes=True).items()
+    }
+    got = law(mdp, pi_plus)
+    largest = sum(max(seen.get(path, 0) - p, 0) for path, p in got.items())
+    floats = as_floats(mdp)
+    luck = luck_decomposition(floats, evaluate(floats, np.array(policy, dtype=float))).luck
+    assert float(largest) <= np.sqrt(luck / 2) + 1e-6
+    assert (largest == 0) == (luck < 1e-10)
+
+
+def five_rounds(moves, label):
+    """In each of five rounds a total moves; the label of the last total is the success."""
+    P = np.zeros((5, 51, 2, 5, 51))
+    for t in range(4):
+        P[t, :, :, t + 1] = moves
+    r = np.zeros((5, 51, 2))
+    r[4] = moves @ label
+    return SuccessMDP.from_dense(P.reshape(255, 2, 255), r.reshape(255, 2), np.eye(255)[0])
+
+
+def test_asking_for_more_gets_less_unless_the_event_is_of_choices():
+    """Safe pays 3, a gamble 10 one time in ten: by hand, the best is 15 and a coin gets 10."""
+    total = np.arange(51)
+    pays = np.stack([np.eye(51, k=3), 0.1 * np.eye(51, k=10) + 0.9 * np.eye(51)], axis=1)
+    coin = np.full((255, 2), 0.5)
+
+    def mean(moves, policy):
+        return 50 * evaluate(five_rounds(moves, total / 50), policy).success_rate
+
+    assert mean(pays, coin) == pytest.approx(10, rel=1e-12)
+    got = []
+    for goal in (7, 30, 50):
+        process = five_rounds(pays, total >= goal)
+        e = evaluate(process, coin)
+        got.append(mean(pays, condition_on_success(coin, e.Q)))
+    assert e.success_rate == pytest.approx(0.05**5, rel=1e-12)
+    assert luck_decomposition(process, e).luck == pytest.approx(5 * np.log(10), rel=1e-12)
+    # after a gamble that paid nothing nobody reaches 50: the coin plays on
+    by_hand = sum(0.1**k * 0.9 * (10 * k + 2 * (4 - k)) for k in range(5)) + 0.1**5 * 50
+    assert got[-1] == pytest.approx(by_hand, rel=1e-12)
+    assert got[0] > 10 > got[2] > got[1]
+
+    counts = np.stack([np.eye(51, k=1), np.eye(51)], axis=1)
+    for k in range(6):
+        process = five_rounds(counts, total >= k)
+        e = evaluate(process, coin)
+        assert luck_decomposition(process, e).luck == pytest.approx(0, abs=1e-12)
+        safe = mean(counts, condition_on_success(coin, e.Q))
+        weights = np.array([1, 5, 10, 10, 5, 1]) * (np.arange(6) >= k)
+        assert safe == pytest.approx(weights @ np.arange(6) / weights.sum(), rel=1e-12)
+
+
+@pytest.mark.parametrize("m", [1, 2, 6])
+def test_own_and_fresh_successes_bracket_skill(m):
+    """Over all samples of m successes of three arms, with their probabilities."""
+    pi_0, Q = np.array([0.5, 0.3, 0.2]), np.array([0.2, 0.9, 0.6])
+    arms = SuccessMDP.from_dense(np.zeros((1, 3, 1)), Q[None], [1.0])
+    skill = luck_decomposition(arms, evaluate(arms, pi_0[None])).skill
+    pi_plus = condition_on_success(pi_0, Q)
+    own = fresh = weight = 0.0
+    for n in [(a, b, m - a - b) for a in range(m + 1) for b in range(m + 1 - a)]:
+        ways = float(sp.factorial(m) / sp.prod(sp.factorial(x) for x in n))
+        p = ways * np.prod(pi_plus**n)
+        counted = np.array(n) / m
+        smoothed = (np.array(n) + 1) / (m + 3)
+        own += p * sum(x * np.log(x / y) for x, y in zip(counted, pi_0, strict=True) if x)
+        fresh += p * pi_plus @ np.log(smoothed / pi_0)
+        weight += p
+    assert weight == pytest.approx(1, rel=1e-12)
+    assert own > skill > fresh
+
+
+def test_a_policy_that_has_seen_the_test_may_leave_the_bracket(rng):
+    """With tests of 5 successes, the best of many policies on them beats skill."""
+    pi_0, pi_plus = np.array([0.5, 0.5]), np.array([0.4, 0.6])
+    counts = rng.multinomial(5, pi_plus, 2000)
+    candidates = np.array([[x, 1 - x] for x in (0.1, 0.3, 0.5, 0.7, 0.9)])
+    chosen = (counts / 5 @ np.log(candidates / pi_0).T).max(axis=1)
+    assert chosen.mean() > 2 * kl_divergence(pi_plus, pi_0)

@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 from functools import cache
+from math import factorial
 
 import cvxpy as cp
 import gymnasium
@@ -10,7 +11,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize, minimize_scalar
-from scipy.special import entr, softmax
+from scipy.special import entr, log_softmax, softmax
+from scipy.stats import binom, multinomial
 from sympy import Rational, sympify
 
 from sc_utils.conditioning import (
@@ -19,6 +21,7 @@ from sc_utils.conditioning import (
     condition_on_failure,
     condition_on_success,
     kl_divergence,
+    relative_improvement,
     successful_visits,
 )
 from sc_utils.environments import bandit, from_gymnasium, positive_ending, random_mdp
@@ -27,6 +30,7 @@ from sc_utils.symbolic import ExactMDP, exact_evaluate, trajectories
 from sc_utils.trust_region import (
     certificate,
     chi_squared_reach,
+    gap_closed,
     kl_reach,
     longest_step,
     policy_movement,
@@ -1099,3 +1103,382 @@ def test_where_the_others_differ_imitation_stays_inside_the_reach():
     policy, Q = np.array([0.02, 0.49, 0.49]), np.array([1.0, 0.4, 0.2])
     reach = chi_squared_reach(0.02, float(action_influence(policy, Q)))
     assert condition_on_success(policy, Q)[0] < 0.9 * reach
+
+
+# Over-conservatism: which share of the gap a step closes, and how to go further
+
+one_decision = st.lists(
+    st.tuples(st.integers(1, 9), st.integers(0, 12)), min_size=2, max_size=5
+).map(
+    lambda pairs: (
+        [Fraction(p, sum(w for w, _ in pairs)) for p, _ in pairs],
+        [Fraction(q, 12) for _, q in pairs],
+    )
+)
+
+
+def mean_of(law, values):
+    return sum(p * x for p, x in zip(law, values, strict=True))
+
+
+@given(one_decision)
+def test_the_gap_closed_factors_in_rationals(case):
+    pi, q = case
+    V = mean_of(pi, q)
+    assume(min(q) < max(q))
+    new = mean_of([p * x / V for p, x in zip(pi, q, strict=True)], q)
+    eta = 1 / (1 - min(q) / V)
+    far = mean_of([p * (1 + eta * (x / V - 1)) for p, x in zip(pi, q, strict=True)], q)
+    closed, straight = (new - V) / (max(q) - V), (far - V) / (max(q) - V)
+    spread = mean_of(pi, [(x - V) ** 2 for x in q])
+    assert straight == spread / ((max(q) - V) * (V - min(q)))
+    assert closed == (1 - min(q) / V) * straight
+    assert straight <= 1
+    assert (straight == 1) == (set(q) == {min(q), max(q)})
+    ours = gap_closed(np.array(pi, float), np.array(q, float))
+    assert ours.by_imitation == pytest.approx(float(closed), rel=1e-9)
+    assert ours.by_longest_step == pytest.approx(float(straight), rel=1e-9)
+    assert ours.contrast == pytest.approx(float(1 / eta), rel=1e-9)
+
+
+@given(behaviours())
+def test_the_gap_closed_by_playing_the_two_steps(case):
+    e, _ = case
+    eta = longest_step(e.policy, e.Q)
+    some = np.isfinite(eta)
+    best = np.where(e.policy > 0, e.Q, 0).max(axis=1)
+    ours = gap_closed(e.policy, e.Q)
+    steps = (1.0, ours.by_imitation), (np.where(some, eta, 1), ours.by_longest_step)
+    for step, share in steps:
+        pi = success_step(e.policy, e.Q, step)
+        gain = (pi * e.Q).sum(axis=1) - e.V
+        np.testing.assert_allclose(gain[some], (share * (best - e.V))[some], atol=1e-12)
+    assert np.isnan(ours.by_imitation[~some]).all()
+    assert (ours.contrast[~some] == 0).all()
+
+
+def test_gap_closed_by_hand():
+    four = gap_closed([0.25] * 4, [0.02, 0.03, 0.05, 0.10])
+    assert four.by_imitation == pytest.approx(0.38, rel=1e-12)
+    assert four.by_longest_step == pytest.approx(19 / 30, rel=1e-12)
+    assert four.contrast == pytest.approx(0.6, rel=1e-12)
+    close = gap_closed([0.5, 0.5], [0.495, 0.505])  # Example 3.1
+    assert close.by_imitation == pytest.approx(0.01, rel=1e-9)
+    assert close.by_longest_step == pytest.approx(1, rel=1e-9)
+    unplayed = gap_closed([0.5, 0.5, 0], [0.495, 0.505, 1])
+    assert unplayed.by_imitation == pytest.approx(0.01, rel=1e-9)
+
+
+def test_where_there_is_no_gap_there_is_no_share_of_it():
+    flat = gap_closed([[0.5, 0.5], [0.3, 0.7], [1, 0]], [[0.3, 0.3], [0, 0], [0.2, 1]])
+    assert np.isnan(flat.by_imitation).all()
+    assert np.isnan(flat.by_longest_step).all()
+    assert (flat.contrast == 0).all()
+
+
+def test_gap_closed_refuses_what_is_no_policy_and_what_are_no_values():
+    with pytest.raises(ValueError, match=r"policy\[1\] must sum to 1"):
+        gap_closed([[0.5, 0.5], [0.5, 0.4]], np.full((2, 2), 0.5))
+    with pytest.raises(ValueError, match=r"Q"):
+        gap_closed([0.5, 0.5], [0.5, 1.5])
+
+
+@given(one_decision, st.integers(-24, 11))
+def test_a_baseline_is_a_step_in_rationals(case, twelfths):
+    pi, q = case
+    V, b = mean_of(pi, q), Fraction(twelfths, 12)
+    assume(0 < V < 1 and b < V)
+    eta = V / (V - b)
+    plus = [p * x / V for p, x in zip(pi, q, strict=True)]
+    minus = [p * (1 - x) / (1 - V) for p, x in zip(pi, q, strict=True)]
+    shifted = [p * (x - b) / (V - b) for p, x in zip(pi, q, strict=True)]
+    assert shifted == [p + eta * (x - p) for p, x in zip(pi, plus, strict=True)]
+    assert shifted == [p + eta * (1 - V) * (x - y) for p, x, y in zip(pi, plus, minus, strict=True)]
+    assert (min(shifted) >= 0) == (b <= min(q))
+    if min(shifted) >= 0:
+        ours = success_step(np.array(pi, float), np.array(q, float), float(eta))
+        np.testing.assert_allclose(ours, np.array(shifted, float), atol=1e-12)
+
+
+def test_a_bonus_shrinks_the_step_by_play():
+    rng = np.random.default_rng(11)
+    pi, q = np.array([0.4, 0.35, 0.25]), np.array([0.02, 0.05, 0.2])
+    plays = rng.multinomial(20_000_000, pi)
+    wins = rng.binomial(plays, q)
+    kept = wins + rng.binomial(plays - wins, 0.5)  # rewards 1 and 1/2: c = 1
+    V = pi @ q
+    new = success_step(pi, q, V / (V + 1))
+    error = np.sqrt(new * (1 - new) / kept.sum())
+    assert (np.abs(kept / kept.sum() - new) < 4 * error).all()
+    assert (np.abs(pi - new) > 8 * error)[[0, 2]].all()  # it did move
+
+
+PLAYED, RATES = np.array([0.5, 0.3, 0.2]), np.array([0.2, 0.4, 0.9])
+
+
+def fit_loss(theta, b):
+    return -(PLAYED * (RATES - b)) @ log_softmax(theta)
+
+
+@pytest.mark.parametrize("b", [-1, 0, 0.1, 0.19])
+def test_a_fit_with_a_baseline_ends_at_the_step(b):
+    fitted = softmax(minimize(fit_loss, np.zeros(3), b, tol=1e-12).x)
+    V = PLAYED @ RATES
+    np.testing.assert_allclose(fitted, success_step(PLAYED, RATES, V / (V - b)), atol=2e-5)
+
+
+@pytest.mark.parametrize("b", [-1, 0, 0.3, 0.4, 2])
+def test_the_first_gradient_does_not_know_the_baseline(b):
+    theta, h = np.log(PLAYED), 1e-5
+    ends = [[fit_loss(theta + s * h * way, b) for s in (-1, 1)] for way in np.eye(3)]
+    slopes = [(left - right) / (2 * h) for left, right in ends]
+    V = PLAYED @ RATES
+    np.testing.assert_allclose(slopes, PLAYED * (RATES - V), atol=1e-8)
+
+
+def test_past_the_worst_action_the_fit_has_no_maximum():
+    gains = [-fit_loss(np.array([-x, 0, 0]), 0.25) for x in (10, 100, 1000, 10_000)]
+    assert (np.diff(gains) > 2).all()
+
+
+def nearest(x, weight):
+    whole = {"type": "eq", "fun": lambda p: p.sum() - 1}
+    found = minimize(
+        lambda p: ((p - x) ** 2 / weight).sum(),
+        np.full(x.size, 1 / x.size),
+        bounds=[(0, 1)] * x.size,
+        constraints=whole,
+        options={"ftol": 1e-14},
+    )
+    return found.x
+
+
+def fit_to_the_end(x):
+    """Where gradient ascent of the likelihood with weights x ends; its slope is 1-Lipschitz."""
+    theta = np.zeros(x.size)
+    for _ in range(30_000):
+        theta += x - softmax(theta)
+    return softmax(theta)
+
+
+@pytest.mark.parametrize(
+    ("pi", "q", "b"),
+    [
+        ([0.6, 0.38, 0.02], [0.3, 0.5, 0.9], 0.36),
+        ([0.3, 0.3, 0.2, 0.2], [0.1, 0.5, 0.6, 0.9], 0.2),
+        ([0.1, 0.2, 0.3, 0.4], [0.2, 0.9, 0.5, 0.6], 0.4),
+        ([0.5, 0.3, 0.2], [0.2, 0.4, 0.9], 0.1),
+    ],
+)
+def test_the_fit_ends_nearest_in_squares_and_the_clipped_path_in_chi_squared(pi, q, b):
+    pi, q = np.array(pi), np.array(q)
+    x = pi * (q - b) / (pi @ q - b)
+    clipped = success_step(pi, q, pi @ q / (pi @ q - b))
+    np.testing.assert_allclose(fit_to_the_end(x), nearest(x, 1), atol=1e-4)
+    np.testing.assert_allclose(clipped, nearest(x, pi), atol=1e-4)
+    assert clipped[q.argmax()] > pi[q.argmax()]
+
+
+def test_gradient_ascent_past_the_edge_gives_up_the_rare_and_best():
+    pi, q = np.array([0.6, 0.38, 0.02]), np.array([0.3, 0.5, 0.9])
+    x = pi * (q - 0.36) / (pi @ q - 0.36)
+    np.testing.assert_allclose(fit_to_the_end(x), [0, 1, 0], atol=1e-6)
+    clipped = success_step(pi, q, pi @ q / (pi @ q - 0.36))
+    assert clipped[2] > 10 * pi[2]
+    assert clipped[0] == 0
+
+
+@given(behaviours(), st.floats(0, 1), st.integers(0, 2**32 - 1))
+def test_every_state_may_take_its_own_step_up_to_its_edge(case, share, seed):
+    e, _ = case
+    eta = longest_step(e.policy, e.Q)
+    eta = np.where(np.isfinite(eta), eta, 1.0)
+    eta *= np.maximum(share, np.random.default_rng(seed).random(eta.size))
+    gain = relative_improvement(success_step(e.policy, e.Q, eta), e.policy, e.Q)
+    np.testing.assert_allclose(gain, eta * action_influence(e.policy, e.Q), atol=1e-12)
+
+
+@given(mdps_with_policies(), st.floats(0, 1), st.integers(0, 2**32 - 1))
+def test_no_state_gains_less_than_its_step_times_its_influence(case, share, seed):
+    mdp, policy = case
+    e = evaluate(mdp, policy)
+    eta = longest_step(e.policy, e.Q)
+    eta = np.where(np.isfinite(eta), eta, 1.0)
+    eta *= np.maximum(share, np.random.default_rng(seed).random(eta.size))
+    new = evaluate(mdp, success_step(e.policy, e.Q, eta))
+    assert (new.V >= e.V * (1 + eta * action_influence(e.policy, e.Q)) - 1e-12).all()
+
+
+def test_further_is_not_better_and_past_the_edge_the_bound_promises_too_much():
+    turn = [[[0, 0], [0, 1]], [[0, 0], [0, 0]]]
+    detour = SuccessMDP.from_dense(turn, [[0.9, 0], [1, 0]], [1, 0])
+    e = evaluate(detour, np.full((2, 2), 0.5))
+    edge = longest_step(e.policy, e.Q)
+    np.testing.assert_allclose(edge, [3.5, 1])
+    one, far = (evaluate(detour, success_step(e.policy, e.Q, x)).V for x in (1, edge))
+    assert one[0] == pytest.approx(131 / 140)
+    assert far[0] == pytest.approx(0.9)
+    assert e.V[0] * (1 + 2 * edge[0] * action_influence(e.policy, e.Q)[0]) > 1
+
+
+def outcomes_of(m, law):
+    """Every way in which m successes can fall on three actions, with its probability."""
+    counts = [(i, j, m - i - j) for i in range(m + 1) for j in range(m + 1 - i)]
+    ways = [factorial(m) / (factorial(i) * factorial(j) * factorial(k)) for i, j, k in counts]
+    chances = [
+        Fraction(int(way)) * law[0] ** i * law[1] ** j * law[2] ** k
+        for way, (i, j, k) in zip(ways, counts, strict=True)
+    ]
+    assert sum(chances) == 1
+    return [[Fraction(x, m) for x in count] for count in counts], chances
+
+
+EXACT_PI = [Fraction(1, 2), Fraction(3, 10), Fraction(1, 5)]
+EXACT_W = [Fraction(1, 2), Fraction(1), Fraction(9, 4)]
+EXACT_PLUS = [p * w for p, w in zip(EXACT_PI, EXACT_W, strict=True)]
+EXACT_I = mean_of(EXACT_PLUS, EXACT_W) - 1
+EXACT_C = sum(x * (1 - x) / p for x, p in zip(EXACT_PLUS, EXACT_PI, strict=True))
+
+
+@pytest.mark.parametrize("m", [2, 5])
+@pytest.mark.parametrize("eta", [Fraction(1, 2), Fraction(1), Fraction(7, 3)])
+def test_noise_and_gain_of_an_estimated_step_in_rationals(m, eta):
+    shares, law = outcomes_of(m, EXACT_PLUS)
+    gains = [eta * (mean_of(p, EXACT_W) - 1) for p in shares]
+    moved = [
+        sum((eta * (x - p)) ** 2 / p for x, p in zip(share, EXACT_PI, strict=True))
+        for share in shares
+    ]
+    spread = mean_of(EXACT_PLUS, [(w - 1 - EXACT_I) ** 2 for w in EXACT_W])
+    assert mean_of(law, gains) == eta * EXACT_I
+    assert mean_of(law, [(g - eta * EXACT_I) ** 2 for g in gains]) == eta**2 * spread / m
+    assert mean_of(law, moved) == eta**2 * (EXACT_I + EXACT_C / m)
+
+
+@pytest.mark.parametrize("m", [2, 5])
+def test_the_parts_of_the_rule_are_unbiased_in_rationals(m):
+    shares, law = outcomes_of(m, EXACT_PLUS)
+    noise = [
+        Fraction(m, m - 1) * sum(x * (1 - x) / p for x, p in zip(share, EXACT_PI, strict=True))
+        for share in shares
+    ]
+    pearson = [
+        m * sum((x - p) ** 2 / p for x, p in zip(share, EXACT_PI, strict=True)) for share in shares
+    ]
+    assert mean_of(law, noise) == EXACT_C
+    assert mean_of(law, pearson) - EXACT_C == m * EXACT_I
+
+
+OTHER_PI = [Fraction(1, 4), Fraction(1, 4), Fraction(1, 2)]
+OTHER_W = [Fraction(3, 2), Fraction(1, 2), Fraction(1)]
+
+
+@pytest.mark.parametrize("ms", [(2, 5), (9, 2)])
+@pytest.mark.parametrize("star", [1, 2.5])
+def test_a_search_finds_the_step_of_the_rule_for_states_that_differ(ms, star):
+    lists, signal, noise = [], 0, 0
+    for m, pi, w in zip(ms, (EXACT_PI, OTHER_PI), (EXACT_W, OTHER_W), strict=True):
+        plus = [p * x for p, x in zip(pi, w, strict=True)]
+        shares, law = outcomes_of(m, plus)
+        way = np.array(shares, float) - np.array(pi, float)
+        lists.append((m, np.array(law, float), way, np.array(pi, float), np.array(w, float)))
+        signal += m * (mean_of(plus, w) - 1)
+        noise += sum(x * (1 - x) / p for x, p in zip(plus, pi, strict=True))
+
+    def lost(eta):
+        return -sum(
+            m * law @ (eta * way @ w - eta**2 * (way**2 / pi).sum(axis=1) / (2 * star))
+            for m, law, way, pi, w in lists
+        )
+
+    found = minimize_scalar(lost, bounds=(0, 2 * star), method="bounded", options={"xatol": 1e-9})
+    lam = float(signal / (signal + noise))
+    assert found.x == pytest.approx(lam * star, rel=1e-5)
+    assert -found.fun == pytest.approx(lam * star * float(signal) / 2, rel=1e-9)
+
+
+def gains_on_a_rare_arm(m, rare):
+    """Exact mean relative gains of the estimated edge, of the state's own lambda, and of two.
+
+    Two actions need one number, the rare one's probability, and clipping is clipping.
+    """
+    n = np.arange(m + 1)
+    p, pi = n / m, 0.02
+    V = pi * rare + (1 - pi) * 0.5
+    law = binom(m, pi * rare / V).pmf(n)
+    moved = (p - pi) ** 2 / (pi * (1 - pi))
+    noise = p * (1 - p) / (pi * (1 - pi)) / (m - 1)
+    edge = 1 / (1 - np.minimum(p / pi, (1 - p) / (1 - pi)))
+    lengths = edge, np.maximum(1 - noise / moved, 0), 2
+    new = [np.clip(pi + x * (p - pi), 0, 1) for x in lengths]
+    return [law @ ((x * rare + (1 - x) * 0.5) / V - 1) for x in new]
+
+
+def test_a_length_that_listens_to_the_noise_does_harm():
+    for m in (3, 10, 30, 120, 310):
+        assert gains_on_a_rare_arm(m, 0.3)[0] < -0.005
+    assert gains_on_a_rare_arm(30, 0.3)[0] == pytest.approx(-0.1153, abs=1e-4)
+    for m in (3, 10):
+        assert gains_on_a_rare_arm(m, 0.9)[1] < -0.005
+    assert gains_on_a_rare_arm(3, 0.9)[1] == pytest.approx(-0.01274, abs=1e-5)
+
+
+def test_clipping_favours_the_rare_good_or_bad():
+    promised = [2 * action_influence([0.02, 0.98], [rare, 0.5]) for rare in (0.3, 0.9)]
+    bad, good = (gains_on_a_rare_arm(3, rare)[2] for rare in (0.3, 0.9))
+    assert bad == pytest.approx(-0.001346, abs=1e-6)
+    assert bad < 0 < promised[0]
+    assert good == pytest.approx(0.03751, abs=1e-5)
+    assert good > 1.5 * promised[1]
+
+
+def nets_on_many_prompts(m, rng):
+    """Net gains of the lengths 1 and 2 and of the pooled rule, and their plain gains.
+
+    Two actions each, of which the first does not matter on every second prompt.
+    """
+    pi, q = rng.uniform(0.05, 0.95, (2, 300))
+    q[::2] = 0.5
+    V = pi * q + (1 - pi) * 0.5
+    p = rng.binomial(m, pi * q / V) / m
+    unit = pi * (1 - pi)
+    moved, noise = (p - pi) ** 2 / unit, p * (1 - p) / unit / (m - 1)
+    lam = max(1 - noise.sum() / moved.sum(), 0)
+    new = np.stack([np.clip(pi + x * (p - pi), 0, 1) for x in (1, 2, 2 * lam)])
+    gain = ((new - pi) * (q - 0.5) / V).mean(axis=1)
+    return gain - ((new - pi) ** 2 / unit).mean(axis=1) / 4, gain
+
+
+def test_the_pooled_rule_nets_more_and_gains_less_than_the_long_step():
+    rng = np.random.default_rng(31)
+    for m in (2, 5, 20, 100):
+        runs = np.array([nets_on_many_prompts(m, rng) for _ in range(100)])
+        net, gain = runs[:, 0], runs[:, 1]
+        saved = net[:, 2] - net[:, 1]
+        assert saved.mean() > 4 * saved.std() / 10
+        assert (gain[:, 1] - gain[:, 2]).mean() > 0
+        assert net[:, 2].mean() > net[:, :2].mean(axis=0).max() - 0.003
+
+
+def test_a_clipped_step_gains_less_than_its_length_times_the_influence():
+    pi, w = np.array(EXACT_PI, float), np.array(EXACT_W, float)
+    counts = np.array([c for c in np.ndindex(5, 5, 5) if sum(c) == 4])
+    law = multinomial(4, np.array(EXACT_PLUS, float)).pmf(counts)
+    ratios = counts / 4 / pi
+    new = [success_step(pi, ratio / ratio.max(), 10) for ratio in ratios]
+    assert law @ (np.array(new) @ w - 1) < 0.5 * 10 * float(EXACT_I)
+
+
+def test_a_share_estimated_from_one_state_is_a_poor_judge():
+    """With ten successes the rule nets less than its own lambda, and less than imitation."""
+    shares, law = outcomes_of(10, EXACT_PLUS)
+    pi, w = np.array(EXACT_PI, float), np.array(EXACT_W, float)
+    p, chances = np.array(shares, float), np.array(law, float)
+    gain, moved = (p - pi) @ w, ((p - pi) ** 2 / pi).sum(axis=1)
+    noise = (p * (1 - p) / pi).sum(axis=1) / 9
+    estimate = np.maximum(1 - noise / np.maximum(moved, 1e-12), 0)
+    known = float(10 * EXACT_I / (10 * EXACT_I + EXACT_C))
+    net = [chances @ (2 * x * gain - x**2 * moved) for x in (estimate, known, 0.5)]
+    assert net[1] == pytest.approx(known * float(EXACT_I), rel=1e-9)
+    assert net[0] < net[2] < net[1]
+    assert net[0] == pytest.approx(0.183, abs=0.002)
