@@ -125,8 +125,8 @@ def successes_needed(
     r"""Return how many successful visits show an influence, if they are independent.
 
     Pearson's test at `level` has this `power` after :math:`m = \lambda / I` of them, where
-    :math:`\lambda` solves :math:`P(\chi^2_{K-1}(\lambda) > c) = ` power and c is the critical
-    value.
+    :math:`\lambda` is the noncentrality at which :math:`\chi^2_{K-1}(\lambda)` exceeds the
+    critical value so often.
 
     Parameters
     ----------

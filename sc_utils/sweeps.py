@@ -74,12 +74,11 @@ def sweep(
     TypeError
         If `rng` is not a generator, `executor` is not an executor, or a process pool cannot import
         `function`.
-    concurrent.futures.process.BrokenProcessPool
-        If a case kills the process that evaluates it, again and again; a note names the case.
     Exception
-        What `function` raises, with a note that names the case. Cases that wait are cancelled.
-        Whatever ends a sweep early has an attribute `results`: a dictionary from the index of each
-        case that has finished to its result.
+        What `function` raises, or ``BrokenProcessPool`` if a case kills the process that evaluates
+        it, again and again. A note names the case, and cases that wait are cancelled. Whatever ends
+        a sweep early has an attribute `results`: a dictionary from the index of each case that has
+        finished to its result.
 
     Examples
     --------

@@ -1169,6 +1169,14 @@ def test_gap_closed_by_hand():
     assert unplayed.by_imitation == pytest.approx(0.01, rel=1e-9)
 
 
+def test_rounding_does_not_lift_a_share_above_one():
+    rng = np.random.default_rng(5)
+    pi, q = rng.random(10_000), rng.random((10_000, 2))
+    shares = gap_closed(np.stack([pi, 1 - pi], axis=1), q).by_longest_step
+    np.testing.assert_allclose(shares, 1, rtol=1e-9)
+    assert shares.max() <= 1
+
+
 def test_where_there_is_no_gap_there_is_no_share_of_it():
     flat = gap_closed([[0.5, 0.5], [0.3, 0.7], [1, 0]], [[0.3, 0.3], [0, 0], [0.2, 1]])
     assert np.isnan(flat.by_imitation).all()
