@@ -63,8 +63,8 @@ def alignment(policy: ArrayLike, Q: ArrayLike, proxy: ArrayLike) -> Array:
     Returns
     -------
     Array
-        Shape (S,), or a scalar; in [-1, 1]. 0 where one of the two does not vary over the actions
-        that are played: then the proxy's step gains nothing.
+        Shape (S,), or a scalar; in [-1, 1]. 0 where one of the two does not vary, but for
+        rounding, over the actions that are played: then the proxy's step gains nothing.
 
     Raises
     ------
@@ -81,10 +81,13 @@ def alignment(policy: ArrayLike, Q: ArrayLike, proxy: ArrayLike) -> Array:
     Russo (2026), Proposition 6.1 (7.1 in v2).
     """
     pi_0 = as_policy(policy)
-    q, p = _centred(pi_0, Q, "Q"), _centred(pi_0, proxy, "proxy")
+    q, p = _relative(pi_0, Q, "Q"), _relative(pi_0, proxy, "proxy")
     together = (pi_0 * q * p).sum(axis=-1)
-    apart = np.sqrt((pi_0 * q**2).sum(axis=-1)) * np.sqrt((pi_0 * p**2).sum(axis=-1))
-    correlation = np.divide(together, apart, out=np.zeros_like(apart), where=apart > 0)
+    spreads = [np.sqrt((pi_0 * x**2).sum(axis=-1)) for x in (q, p)]
+    varies = np.minimum(*spreads) > ROUNDING
+    correlation = np.divide(
+        together, np.prod(spreads, axis=0), np.zeros_like(together), where=varies
+    )
     return np.asarray(np.clip(correlation, -1, 1))
 
 
@@ -106,8 +109,8 @@ def amplification(policy: ArrayLike, Q: ArrayLike, proxy: ArrayLike) -> Array:
     Returns
     -------
     Array
-        Shape (S,), or a scalar; dimensionless. 0 where the proxy has no influence, otherwise
-        ``inf`` where `Q` has none.
+        Shape (S,), or a scalar; dimensionless. 0 where the proxy has no influence, but for
+        rounding, otherwise ``inf`` where `Q` has none.
 
     Raises
     ------
@@ -125,7 +128,8 @@ def amplification(policy: ArrayLike, Q: ArrayLike, proxy: ArrayLike) -> Array:
     """
     pi_0 = as_policy(policy)
     q, p = (as_action_values(x, pi_0.shape, name) for x, name in [(Q, "Q"), (proxy, "proxy")])
-    true, louder = action_influence(pi_0, q), action_influence(pi_0, p)
+    influences = (action_influence(pi_0, x) for x in (q, p))
+    true, louder = (np.where(x > ROUNDING**2, x, 0) for x in influences)
     nothing = np.where(louder > 0, np.inf, 0.0)
     return np.asarray(np.sqrt(np.divide(louder, true, out=nothing, where=true > 0)))
 
@@ -249,21 +253,20 @@ def optimal_label(joint: ArrayLike, Q: ArrayLike, acceptance: float) -> OptimalL
     best = np.argsort(-alpha, kind="stable")
     border = np.searchsorted(mass[best].cumsum(), acceptance * (1 - ROUNDING))
     level = alpha[best[min(border, np.count_nonzero(mass) - 1)]]  # all that occur, if they are few
-    above, at = alpha > level, alpha == level
+    equal = ROUNDING * np.max(Q)
+    above, at = alpha > level + equal, np.abs(alpha - level) <= equal
     f = np.where(above, 1.0, 0.0)
     f[at] = min((acceptance - mass[above].sum()) / mass[at].sum(), 1.0)
     return OptimalLabel(accept=f, level=float(level), gain=float(f @ weight / (f @ mass)))
 
 
 ROUNDING = 1e-12
-"""An acceptance that is met but for this part is met."""
+"""Relative: values as close as that are equal, an acceptance as close as that is met."""
 
 
-def _centred(pi_0: Array, values: ArrayLike, name: str) -> Array:
-    """Return values less their mean under the policy, from ratios, so that little keeps digits."""
-    q = as_action_values(values, pi_0.shape, name)
-    V = (pi_0 * q).sum(axis=-1, keepdims=True)
-    return np.asarray((success_ratio(pi_0, q) - 1) * V)
+def _relative(pi_0: Array, values: ArrayLike, name: str) -> Array:
+    """Return how far values are from their mean under the policy, as parts of that mean."""
+    return success_ratio(pi_0, as_action_values(values, pi_0.shape, name)) - 1
 
 
 def _outcomes(joint: ArrayLike, Q: ArrayLike) -> tuple[Array, Array]:

@@ -173,6 +173,15 @@ def test_a_proxy_that_the_end_does_not_settle_can_stay_for_ever():
     assert condition_on_success([0.5, 0.5], [1, 0]).tolist() == [1, 0]
 
 
+def test_values_that_are_equal_up_to_rounding_are_equal():
+    coin, equal, proxy = [0.5, 0.5], [0.1 + 0.2, 0.3], [0.1, 0.2]
+    assert alignment(coin, equal, proxy) == alignment(coin, proxy, equal) == 0
+    assert amplification(coin, equal, proxy) == np.inf
+    assert amplification(coin, proxy, equal) == 0
+    near = [0.3, 0.3 + 3e-11]
+    assert alignment(coin, near, proxy) == pytest.approx(1, abs=1e-4)
+
+
 # Faithful labels
 
 
@@ -357,6 +366,8 @@ def test_a_label_that_prefers_lesser_outcomes_gains_less():
     np.testing.assert_allclose(label.accept, [1 / 4, 1, 0])
     assert label.gain == pytest.approx(0.1, rel=1e-12)  # 2/5 + 1/10 of E[f alpha] / kappa
     assert label_gain(joint, Q, [1, 0.25, 0]) < label.gain
+    assert label.level == pytest.approx(-0.06, rel=1e-12)  # of the first outcome, the border
+    assert optimal_label(joint, Q, 0.4).level == pytest.approx(0.14, rel=1e-12)  # just the second
 
 
 @given(decisions())
@@ -424,6 +435,13 @@ def test_an_outcome_that_never_occurs_is_not_accepted():
     assert outcome_advantage(joint, Q)[1] == 0
     assert optimal_label(joint, Q, 1).accept.tolist() == [1, 0, 1]
     assert optimal_label(joint, Q, 1).gain == pytest.approx(0, abs=1e-15)
+
+
+def test_outcomes_that_tie_up_to_rounding_are_accepted_with_one_probability():
+    arms, outcomes, Q = np.array([0.3, 0.3, 0.4]), np.array([0.1, 0.2, 0.3, 0.4]), [0.1, 0.7, 0.3]
+    label = optimal_label(np.outer(arms, outcomes), Q, 0.35)
+    np.testing.assert_allclose(label.accept, 0.35)
+    assert label.gain == pytest.approx(0, abs=1e-15)
 
 
 def test_a_table_that_sums_to_a_little_less_accepts_all_that_occurs():

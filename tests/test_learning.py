@@ -280,6 +280,7 @@ def settings():
         "bold, 3 wins": (arms, old, bold, 30, 0.84),
         "forgets a rare win, 10 wins": (coin, rare, forgets, 20, 0.84),
         "forgets a rare win, 50 wins": (coin, rare, forgets, 100, 0.70),
+        "never fails, 100 wins": (bandit([1, 1]), np.array([[0.98, 0.02]]), forgets, 100, 0.82),
     }
 
 
