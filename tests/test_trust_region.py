@@ -161,7 +161,7 @@ def test_a_blind_solver_at_another_radius_gains_no_more(times):
         best = surrogate_gain(e, exact)
         found = (e.visits[:, np.newaxis] * (solved - e.policy) * e.Q).sum()
         assert policy_movement(e, exact) <= times * trust_region_radius(e) * (1 + 1e-12)
-        # The solver stops up to 5e-8 short of its optimum, by an amount that varies with the processor.
+        # The solver stops up to 5e-8 short of the optimum; how far depends on the processor.
         assert found == pytest.approx(best, rel=2e-7)
         np.testing.assert_allclose(solved, exact, atol=2e-3)
 
