@@ -12,6 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sc_utils.logs import Counts, Log, estimate_influence, estimate_policy
+from tests.strategies import successes_of
 
 COLUMNS = {
     "episode": np.array([4, 4, 4, 9, 2, 2]),
@@ -92,17 +93,6 @@ def test_columns_are_read_only_but_not_copied():
 
 
 # Estimates. Identities
-
-
-def successes_of(actions, *, n_states=1, per_episode=1):
-    """A log of successes only: row i of `actions` holds the decisions of state i."""
-    rows = np.asarray(actions)
-    return Log(
-        episode=np.arange(rows.size) // per_episode,
-        state=np.repeat(np.arange(len(rows)), rows.shape[1]),
-        action=rows.ravel(),
-        success=np.ones(rows.size, dtype=bool),
-    )
 
 
 @given(logs())
