@@ -141,6 +141,14 @@ def test_the_same_episodes_written_twice_are_no_news_of_the_value():
     np.testing.assert_allclose(twice.p_value, once.p_value, rtol=1e-6)
 
 
+def test_two_actions_that_avoid_each_other_make_a_log_no_surer():
+    # Twelve episodes play 0 and then 1 or 2: shares vary less than those of 24 free visits.
+    log = successes_of([[0, 1] * 6 + [0, 2] * 6], per_episode=2)
+    found = estimate_influence(log, np.full((1, 3), 1 / 3))
+    assert found.design_effect[0] < 0.5
+    assert found.p_value[0] > 0.01
+
+
 # Estimates. Oracles: a loop over pairs of episodes, every log there can be, and simulation
 
 
