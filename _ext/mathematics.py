@@ -176,7 +176,8 @@ class Mathematics:
             after = node.next_node(descend=False, siblings=True)
             mark = PUNCTUATION.match(after.astext()) if isinstance(after, nodes.Text) else None
             if mark and not self._is_wide(node):
-                node.parent.replace(after, nodes.Text(after.astext()[mark.end() :]))
+                # By its place: `replace` would take the first text that reads the same.
+                node.parent[node.parent.index(node) + 1] = nodes.Text(after.astext()[mark.end() :])
                 pair = nodes.inline(classes=["math-joint"])
                 node.replace_self(pair)
                 pair += [node, nodes.Text(mark[0])]

@@ -197,7 +197,7 @@ class InfluenceEstimate:
     Attributes
     ----------
     value
-        Unbiased estimate of I(s), at least -1; negative in about half of the states that have no
+        Unbiased estimate of I(s), at least -1; negative in most states that have no
         influence. NaN where fewer than two successful episodes came.
     low, high
         Confidence interval, 0 <= low <= high; [0, inf] where `value` is NaN.

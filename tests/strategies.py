@@ -17,6 +17,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from sympy import Rational
 
+from sc_utils.logs import Log
 from sc_utils.mdp import SuccessMDP
 from sc_utils.symbolic import ExactMDP, Trajectory
 
@@ -173,3 +174,14 @@ class Listed:
 
 def _fraction(x: Rational) -> Fraction:
     return Fraction(int(x.p), int(x.q))
+
+
+def successes_of(actions: Any, *, per_episode: int = 1) -> Log:
+    """Return a log of successes only: row i of `actions` holds the decisions of state i."""
+    rows = np.asarray(actions)
+    return Log(
+        episode=np.arange(rows.size) // per_episode,
+        state=np.repeat(np.arange(len(rows)), rows.shape[1]),
+        action=rows.ravel(),
+        success=np.ones(rows.size, dtype=bool),
+    )

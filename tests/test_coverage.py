@@ -6,6 +6,7 @@ import pytest
 
 import sc_utils as sc
 from sc_utils.logs import Log, estimate_influence
+from tests.strategies import successes_of
 
 
 def measure(pi_0, pi_plus, m, n, *, rng):
@@ -14,17 +15,6 @@ def measure(pi_0, pi_plus, m, n, *, rng):
     actions = rng.choice(pi_0.size, (n, m), p=pi_plus)
     found = estimate_influence(successes_of(actions), np.tile(pi_0, (n, 1)))
     return ((found.low <= truth) & (truth <= found.high)).mean(), found.value
-
-
-def successes_of(actions, *, n_states=1, per_episode=1):
-    """A log of successes only: row i of `actions` holds the decisions of state i."""
-    rows = np.asarray(actions)
-    return Log(
-        episode=np.arange(rows.size) // per_episode,
-        state=np.repeat(np.arange(len(rows)), rows.shape[1]),
-        action=rows.ravel(),
-        success=np.ones(rows.size, dtype=bool),
-    )
 
 
 @pytest.mark.parametrize("K", [2, 4, 12])

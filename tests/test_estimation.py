@@ -5,12 +5,12 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
 import sc_utils as sc
-from tests.strategies import random_mdps
+from tests.strategies import mdps_with_policies
 
 BASE = [Fraction(1, 6), Fraction(1, 3), Fraction(1, 2)]
 PLUS = [Fraction(3, 10), Fraction(6, 10), Fraction(1, 10)]
@@ -146,6 +146,31 @@ def test_at_a_fixed_influence_the_noncentral_law_has_the_wrong_spread():
     np.testing.assert_allclose(statistic.std(), np.sqrt(4 * m * zeta), rtol=0.03)
 
 
+@pytest.mark.parametrize("rates", [[0.2, 0.6, 0.3], [0.9, 0.1, 0.1], [0.3, 0.3, 0.2]])
+def test_from_many_successes_the_interval_is_the_normal_one(rates):
+    base, m = np.array(BASE, dtype=float), 400_000
+    counts = np.round(m * sc.condition_on_success(base, rates)).astype(int)
+    actions = np.repeat([0, 1, 2], counts)
+    rows = np.arange(actions.size)
+    log = sc.Log(rows, np.zeros_like(rows), actions, rows >= 0)
+    found = sc.estimate_influence(log, behaviour(1))
+    shares = counts / counts.sum()
+    ratio = shares / base
+    spread = np.sqrt(shares @ ratio**2 - (shares @ ratio) ** 2)
+    error = 1.959964 * 2 * spread / np.sqrt(m)
+    ends = np.array([found.low[0], found.high[0]]) - found.value[0]
+    np.testing.assert_allclose(ends, [-error, error], rtol=0.02)
+
+
+def test_ten_even_throws_have_the_interval_of_the_law():
+    rows = np.arange(10)
+    log = sc.Log(rows, np.zeros_like(rows), rows % 2, rows >= 0)
+    found = sc.estimate_influence(log, [[0.5, 0.5]])
+    np.testing.assert_allclose(found.value, -1 / 9, rtol=1e-12)  # 2 (20 + 20) / 90 - 1
+    _, high = sc.noncentral_interval(0.0, 1)
+    np.testing.assert_allclose([found.low[0], found.high[0]], [0, high / 10], rtol=1e-9)
+
+
 @pytest.mark.parametrize("K", [2, 3, 12])
 def test_the_successes_needed_give_the_power(K):
     rng, influence, n = np.random.default_rng(K), 0.004, 20_000
@@ -245,7 +270,7 @@ def test_the_best_mixture_by_enumeration_in_rationals():
     assert risk(best) < min(risk(best + Fraction(1, 50)), risk(best - Fraction(1, 50)))
 
 
-def test_base_samples_in_the_right_number_are_the_best_mixture():
+def test_base_samples_of_the_right_weight_are_the_best_mixture():
     counts, m = np.array([7.0, 2.0, 3.0]), 12.0
     base, influence, noise = np.array(BASE, dtype=float), 0.3, 1.9
     strength = noise / influence
@@ -313,9 +338,13 @@ def test_at_a_fixed_influence_james_and_stein_can_lose():
 
 
 @settings(max_examples=40, deadline=None)
-@given(random_mdps(), st.data())
-def test_given_an_outcome_returns_are_fresh_draws(mdp, data):
-    e = sc.evaluate(mdp, np.full(mdp.success.shape, 1 / mdp.n_actions))
+@given(mdps_with_policies(), st.booleans(), st.data())
+def test_given_an_outcome_returns_are_fresh_draws(mdp_and_policy, succeeds, data):
+    mdp, behaviour = mdp_and_policy
+    if not succeeds:  # the same with the outcomes exchanged
+        mdp = sc.SuccessMDP(mdp.transition, mdp.failure, mdp.initial)
+    e = sc.evaluate(mdp, behaviour)
+    assume((e.V > 1e-6).all())
     wins = sc.doob_transform(mdp, e)
     s, t = data.draw(st.permutations(range(mdp.n_states)))[:2]
     a = data.draw(st.integers(0, mdp.n_actions - 1))

@@ -12,6 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sc_utils.logs import Counts, Log, estimate_influence, estimate_policy
+from tests.strategies import successes_of
 
 COLUMNS = {
     "episode": np.array([4, 4, 4, 9, 2, 2]),
@@ -94,17 +95,6 @@ def test_columns_are_read_only_but_not_copied():
 # Estimates. Identities
 
 
-def successes_of(actions, *, n_states=1, per_episode=1):
-    """A log of successes only: row i of `actions` holds the decisions of state i."""
-    rows = np.asarray(actions)
-    return Log(
-        episode=np.arange(rows.size) // per_episode,
-        state=np.repeat(np.arange(len(rows)), rows.shape[1]),
-        action=rows.ravel(),
-        success=np.ones(rows.size, dtype=bool),
-    )
-
-
 @given(logs())
 def test_the_imitator_has_the_highest_likelihood_on_the_successes(log):
     assume(log.success.any())
@@ -149,6 +139,14 @@ def test_the_same_episodes_written_twice_are_no_news_of_the_value():
     np.testing.assert_allclose(twice.design_effect, 2, rtol=1e-4)
     np.testing.assert_allclose(twice.high, once.high, rtol=1e-3)
     np.testing.assert_allclose(twice.p_value, once.p_value, rtol=1e-6)
+
+
+def test_two_actions_that_avoid_each_other_make_a_log_no_surer():
+    # Twelve episodes play 0 and then 1 or 2: shares vary less than those of 24 free visits.
+    log = successes_of([[0, 1] * 6 + [0, 2] * 6], per_episode=2)
+    found = estimate_influence(log, np.full((1, 3), 1 / 3))
+    assert found.design_effect[0] < 0.5
+    assert found.p_value[0] > 0.01
 
 
 # Estimates. Oracles: a loop over pairs of episodes, every log there can be, and simulation

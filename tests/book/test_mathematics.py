@@ -91,6 +91,19 @@ def test_punctuation_stays_on_the_line_of_its_formula(
     assert page[0][-1].astext() == left
 
 
+def test_punctuation_is_taken_from_behind_the_formula_and_nowhere_else(
+    typeset: Typesetter,
+) -> None:
+    mathematics = Mathematics()
+    mathematics.typeset = typeset
+    page = new_document("page")
+    page += nodes.paragraph("", "", nodes.strong("", "By this"), nodes.Text(", "))
+    page[0] += [nodes.math("", "x"), nodes.Text(", "), nodes.math("", "y")]
+    app = SimpleNamespace(builder=SimpleNamespace(format="html"))
+    mathematics.join_punctuation(cast(Sphinx, app), page, "page")
+    assert page.astext() == "By this, x, y"
+
+
 def test_what_a_build_used_is_remembered_for_the_next(typeset: Typesetter, memory: Path) -> None:
     typeset("x", display=False)
     typeset.close()

@@ -16,6 +16,8 @@ def test_loads_without_complaint_or_foreign_request(visit: Visit, base: str) -> 
     assert visit.complaints == []
     assert [url for url in visit.requests if not url.startswith((base, "data:"))] == []
     assert not any("fontawesome.js" in url for url in visit.requests)
+    fonts = [url.rpartition("/")[2] for url in visit.requests if "/source-serif" in url]
+    assert sorted(fonts) == ["source-serif-4-italic.woff2", "source-serif-4.woff2"]
 
 
 def test_mathematics_is_laid_out(visit: Visit) -> None:
