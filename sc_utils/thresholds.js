@@ -91,23 +91,28 @@ export function sweep(state) {
     if (gain(left) < gain(right)) low = left;
     else high = right;
   }
+  // What differs from no gain by rounding has no sign.
+  const smallest = 1e-9 * Math.max(...gains.map(Math.abs));
+  const signed = thresholds.map((_, k) => k).filter((k) => Math.abs(gains[k]) > smallest);
   const zeros = [];
-  for (let k = 0; k < 200; k++) {
-    if (gains[k] * gains[k + 1] >= 0) continue;
-    let [from, to] = [thresholds[k], thresholds[k + 1]];
+  signed.slice(1).forEach((k, i) => {
+    const before = signed[i];
+    if (gains[before] * gains[k] > 0) return;
+    let [from, to] = [thresholds[before], thresholds[k]];
     while (to - from > 1e-6) {
       const middle = (from + to) / 2;
-      if (gain(middle) * gains[k] > 0) from = middle;
+      if (gain(middle) * gains[before] > 0) from = middle;
       else to = middle;
     }
     zeros.push((from + to) / 2);
-  }
+  });
   const most = Math.max(...results.map((result) => Math.max(...result.after)));
   const best = [low, high].reduce((x, y) => (gain(y) > gain(x) ? y : x), thresholds[top]);
   return { thresholds, gains, best, zeros, most };
 }
 
 const WIDE = 340;
+const NO_GAIN = 1e-4; // of the faithful gain: shown as 0, as where the gain changes its sign
 const [LEFT, RIGHT, TOP, BOTTOM] = [8, 332, 26, 170]; // of the curve
 const [CEILING, FLOOR] = [24, 104]; // of the bars
 const across = (x) => LEFT + (RIGHT - LEFT) * x;
@@ -137,12 +142,14 @@ function verdict(result, threshold, share) {
   const { influence, proxyInfluence, alignment, passed, gain, faithfulGain } = result;
   if (influence === 0) return "All arms are equally good: no rule can gain.";
   if (passed === 0) return "No return is ever so high: there is nothing to imitate.";
+  const at = `At threshold ${threshold.toFixed(3)} the gain is ${three(gain)}`;
+  const best = `The best arm's share goes ${share}. `;
+  if (gain === 0) return `${at}: the alignment is 0. ${best}The threshold gains nothing.`;
   const amplified = Math.sqrt(proxyInfluence / influence);
   const times = gain / faithfulGain;
   const how =
-    `At threshold ${threshold.toFixed(3)} the gain is ${three(gain)}, ${three(times)} times ` +
-    `the faithful one: amplification ${three(amplified)} × alignment ${three(alignment)}. `;
-  const best = `The best arm's share goes to ${share}. `;
+    `${at}, ${three(times)} times the faithful one: ` +
+    `amplification ${three(amplified)} × alignment ${three(alignment)}. `;
   if (gain < 0) return `${how}${best}High returns come from worse arms: imitating them harms.`;
   if (gain > faithfulGain) return `${how}${best}The threshold beats faithful rewards.`;
   return `${how}${best}Faithful rewards gain more.`;
@@ -157,7 +164,7 @@ export function render({ model, el }) {
   const best = Q.map((q) => q > top - 1e-12);
   const order = Q.map((_, i) => i).sort((i, j) => (Math.abs(Q[i] - Q[j]) > 1e-12 ? Q[i] - Q[j] : i - j));
 
-  // The gain over the threshold.
+  // The gain at each threshold.
   const ceiling = Math.max(...curve.gains, faithfulGain, 1e-12);
   const floor = Math.min(...curve.gains, -0.12 * ceiling);
   const up = (gain) => TOP + ((BOTTOM - TOP) * (ceiling - gain)) / (ceiling - floor);
@@ -176,14 +183,14 @@ export function render({ model, el }) {
     {
       viewBox: `0 0 ${WIDE} ${BOTTOM + 24}`,
       role: "img",
-      "aria-label": "The gain over the threshold; the words below say what it shows.",
+      "aria-label": "The gain at each threshold; the words below say what it shows.",
     },
     svg("path", { class: "axis", d: level(0) }),
     svg("path", { class: "rival", d: level(faithfulGain) }),
     here,
     ...lines,
     dot,
-    text(LEFT, 14, "Gain over the threshold"),
+    text(LEFT, 14, "Gain at each threshold"),
     text(LEFT, up(faithfulGain) - 5, `faithful ${three(faithfulGain)}`),
     text(LEFT, up(0) + 14, "no gain"),
     ...[0, 0.5, 1].map((x, i) => text(across(x), BOTTOM + 18, x, ["start", "middle", "end"][i])),
@@ -234,7 +241,9 @@ export function render({ model, el }) {
   const words = element("p", { class: "verdict", "aria-live": "polite" });
 
   const draw = () => {
-    const result = compute(state);
+    const exact = compute(state);
+    const none = Math.abs(exact.gain) < NO_GAIN * faithfulGain;
+    const result = none ? { ...exact, gain: 0, alignment: 0 } : exact;
     const [x, y] = [across(state.threshold), up(result.gain)];
     fill(dot, { cx: x, cy: y, class: result.gain < 0 ? "dot down" : "dot up" });
     fill(here, { d: path([[x, TOP], [x, BOTTOM]]) });
@@ -252,8 +261,8 @@ export function render({ model, el }) {
     Object.values(cells).forEach((pair, i) => {
       pair.forEach((cell, j) => { cell.textContent = shown[i][j]; });
     });
-    const from = `${share(result.after)} from ${share(state.policy)}`;
-    words.textContent = verdict(result, state.threshold, from);
+    const change = `from ${share(state.policy)} to ${share(result.after)}`;
+    words.textContent = verdict(result, state.threshold, change);
   };
 
   // The handles.

@@ -342,6 +342,14 @@ def test_where_the_arms_are_equal_or_nothing_passes_nothing_moves(thresholds_js)
     assert shown["after"] == [0.5, 0.5]
 
 
+def test_rounding_is_no_change_of_sign(thresholds_js):
+    a, b = [19.14, 7.22, 11.61, 28.12], [62.2, 0.95, 22.07, 20.75]
+    found = thresholds_js(f"sweep({json.dumps(BetaArms(a, b).state)})")
+    gains = np.array(found["gains"])
+    assert (gains > -1e-15).all()  # all pass a low threshold, whatever the arm
+    assert found["zeros"] == []
+
+
 ARROWS = [[0.1, 0.2, 0.3, 0.4], [0, 0, 1, 0]]
 
 

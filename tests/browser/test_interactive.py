@@ -244,7 +244,8 @@ def test_buttons_find_the_best_threshold_and_the_change_of_sign(page: Page) -> N
     expect(arms.said()).to_contain_text("amplification 3.04 × alignment 0.868.")
     expect(arms.root.get_by_role("row", name="gain")).to_have_text("gain0.003140.00830")
     arms.root.get_by_role("button", name="where the gain is 0").press("Enter")
-    expect(arms.said()).to_contain_text("At threshold 0.968")
+    expect(arms.said()).to_contain_text("At threshold 0.968 the gain is 0: the alignment is 0.")
+    expect(arms.root.get_by_role("row", name="gain")).to_have_text("gain0.003140")
     expect(arms.root.get_by_role("slider")).to_have_attribute("aria-valuetext", "0.968")
 
 
