@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import random
 import re
 import shutil
+import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
 from jupyter_cache.cache.main import JupyterCacheBase
 from jupyter_cache.executors.utils import ExecutionResult, single_nb_execution
+from jupyter_client.connect import LocalPortCache
 from myst_nb.core.read import is_myst_markdown_notebook, myst_nb_reader_plugin
 from nbformat import NotebookNode
 from sphinx.application import Sphinx
@@ -79,6 +82,7 @@ def execute(root: Path, folder: Path, timeout: int, report: Callable[[str], None
     list of Failure
         Empty if every chapter ran to its end.
     """
+    Ports.instance()
     for outdated in {*folder.parent.glob("*")} - {folder}:
         shutil.rmtree(outdated)
     cache = get_cache(folder)
@@ -114,8 +118,33 @@ def execute(root: Path, folder: Path, timeout: int, report: Callable[[str], None
     return failures
 
 
+class Ports(LocalPortCache):
+    """Where kernels find their ports, once the build has made its one instance.
+
+    A port is found free, let go, and bound by the kernel a second later. Meanwhile the system may
+    give it to any connection, so these come from below the range that it gives from.
+    """
+
+    def find_available_port(self, ip: str) -> int:
+        """Return a port that is free and has not been returned before."""
+        while True:
+            port = random.randrange(20_000, 32_000)
+            if port not in self.currently_used_ports and _is_free(ip, port):
+                self.currently_used_ports.add(port)
+                return port
+
+
+def _is_free(ip: str, port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind((ip, port))
+        except OSError:
+            return False
+    return True
+
+
 def run_notebook(notebook: NotebookNode, **how: Any) -> ExecutionResult:
-    """Run a notebook, and once more if its kernel dies: another may have taken its port."""
+    """Run a notebook, and once more if its kernel dies: another may still have taken its port."""
     try:
         return single_nb_execution(notebook, **how)
     except RuntimeError:

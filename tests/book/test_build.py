@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -12,6 +13,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from jupyter_cache import get_cache
+from jupyter_client.connect import LocalPortCache
 from myst_nb.core.read import myst_nb_reader_plugin
 
 from _ext import execution
@@ -439,3 +441,16 @@ def test_a_kernel_that_dies_once_gets_a_second_chance(monkeypatch):
     deaths += [RuntimeError("Kernel died")] * 2
     with pytest.raises(RuntimeError, match="Kernel died"):
         execution.run_notebook("a notebook")
+
+
+def test_kernels_take_ports_that_the_system_gives_to_nobody_else(monkeypatch):
+    taken = [31_337, 31_337, 31_338, 31_338, 31_339]  # as drawn: busy, busy, free, used, free
+    monkeypatch.setattr(execution.random, "randrange", lambda low, high: taken.pop(0))
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 31_337))
+        ports = execution.Ports()
+        found = [ports.find_available_port("127.0.0.1") for _ in range(2)]
+    assert found == [31_338, 31_339]
+    assert isinstance(execution.Ports.instance(), LocalPortCache)
+    assert LocalPortCache.instance() is execution.Ports.instance()
+    execution.Ports.clear_instance()
