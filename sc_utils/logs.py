@@ -427,8 +427,8 @@ def _scale(
     )
     # Below 1 it is nearly always noise, which would make small logs see what is not there.
     right = df * np.maximum(effect, 1) ** 2 + 2 * signal * along
-    delta: Array = (np.sqrt(signal**2 + df * right) - signal) / df
-    return np.where(delta > 0, delta, 1.0)  # episodes all alike say nothing of their spread
+    delta: Array = right / (np.sqrt(signal**2 + df * right) + signal)  # without cancellation
+    return delta
 
 
 def _refuse_no_success(log: Log) -> None:

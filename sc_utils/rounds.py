@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import binom
 
 from sc_utils.conditioning import condition_on_success
+from sc_utils.logs import Counts
 from sc_utils.luck import doob_transform
 from sc_utils.mdp import Evaluation, SuccessMDP, evaluate
 from sc_utils.probabilities import (
@@ -125,8 +126,7 @@ def sampled_rounds(
         only_successes = doob_transform(mdp, e)
         pi_plus = condition_on_success(e.policy, e.Q)
         log = sample_log(only_successes, pi_plus, m, rng=rng)
-        places = log.state * mdp.n_actions + log.action
-        visits = np.bincount(places, minlength=pi_plus.size).reshape(pi_plus.shape)
+        visits = Counts.from_log(log, mdp.n_states, mdp.n_actions).visits
         total = visits.sum(axis=1, keepdims=True)
         learnt = np.divide(visits, total, out=e.policy.copy(), where=total > 0)
         rounds.append(evaluate(mdp, learnt))

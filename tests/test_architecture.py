@@ -26,7 +26,7 @@ ROOMS: dict[str, set[str]] = {
     "mdp": {"absorption", "probabilities"},
     "environments": {"mdp", "probabilities"},
     "luck": {"conditioning", "mdp", "probabilities"},
-    "rounds": {"conditioning", "luck", "mdp", "probabilities", "sampling"},
+    "rounds": {"conditioning", "logs", "luck", "mdp", "probabilities", "sampling"},
     "sampling": {"absorption", "logs", "mdp", "probabilities"},
     "sweeps": {"probabilities"},
     "trust_region": {"conditioning", "probabilities"},
