@@ -7,7 +7,8 @@
 >>> imitator.round(2).tolist(), round(sc.evaluate(arms, imitator).success_rate, 3)
 ([[0.25, 0.75]], 0.5)
 
-Algebra and drawing are imported by their rooms' names: ``from sc_utils import symbolic, figures``.
+Algebra, drawing and networks are imported by their rooms' names:
+``from sc_utils import symbolic, figures, networks``.
 """
 
 from sc_utils.conditioning import (
