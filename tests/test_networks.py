@@ -156,7 +156,7 @@ def test_what_has_no_weight_does_not_matter(network, rng):
     other = x.copy()
     other[:, 2:] = 7
     assert cross_entropy(network, x, targets, weights) == pytest.approx(
-        cross_entropy(network, other, (targets + [0, 0, 1, 1]) % 3, weights), rel=1e-12
+        cross_entropy(network, other, (targets + np.array([0, 0, 1, 1])) % 3, weights), rel=1e-12
     )
 
 
