@@ -143,6 +143,19 @@ def test_two_runs_agree_to_the_last_bit_and_leave_the_start_alone():
     np.testing.assert_array_equal(*[flatten(run)[0] for run in runs])
 
 
+def test_a_batch_is_drawn_from_the_sequences(network, rng):
+    batch = rng.normal(size=(4, 4, 5)), rng.integers(3, size=(4, 4)), np.ones((4, 4))
+    after = {
+        size: [
+            flatten(train(network, *batch, steps=1, batch=size, rng=np.random.default_rng(k)))[0]
+            for k in range(9)
+        ]
+        for size in (1, 4)
+    }
+    assert len(np.unique(after[1], axis=0)) > 1
+    assert len(np.unique(after[4], axis=0)) == 1
+
+
 def test_the_network_given_is_not_changed(network, rng):
     before = copy.deepcopy(network)
     args = rng.normal(size=(4, 4, 5)), rng.integers(3, size=(4, 4)), np.ones((4, 4))
