@@ -32,6 +32,7 @@ ROOMS: dict[str, set[str]] = {
     "sampling": {"absorption", "logs", "mdp", "probabilities"},
     "sweeps": {"probabilities", "progress"},
     "trust_region": {"conditioning", "probabilities"},
+    "updates": {"conditioning", "probabilities", "trust_region"},
 }
 # What a room must do without, so that what it says holds for more than it was written for.
 FOREIGN = {
@@ -44,6 +45,7 @@ FOREIGN = {
     "learning": {"gymnasium", "matplotlib", "sympy"},
     "networks": {"gymnasium", "matplotlib", "scipy", "sympy"},
     "sweeps": {"dask", "distributed", "scipy", "gymnasium", "matplotlib", "sympy"},
+    "updates": {"gymnasium", "matplotlib", "sympy"},
 }
 
 
