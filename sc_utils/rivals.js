@@ -74,7 +74,7 @@ export const UPDATES = {
   },
   guidance: {
     name: "guidance, weight γ",
-    rule: "∝ π₀ Q^γ: it starts along log Q, and crosses π₊ at γ = 1.",
+    rule: "∝ π₀ Q^γ: it starts along log Q, and passes π₊ at γ = 1.",
     label: "weight γ",
     range: wide,
     at: octaves,
@@ -264,8 +264,8 @@ export function render({ model, el }) {
   });
   const group = element("fieldset", {}, element("legend", {}, "Update"), ...choices);
   handles[0][1]();
-  const left = element("div", {}, picture);
+  const left = element("div", {}, picture, words);
   const right = element("div", {}, group, slot, rule, policies);
-  el.replaceChildren(element("div", { class: "rivals" }, left, right, words));
+  el.replaceChildren(element("div", { class: "rivals" }, left, right));
   fill(el, { role: "group", "aria-label": "Five updates of one policy" });
 }
