@@ -75,6 +75,14 @@ from sc_utils.trust_region import (
     trust_region_policy,
     trust_region_radius,
 )
+from sc_utils.updates import (
+    best_of_n,
+    best_of_n_step,
+    chi_squared_update,
+    exponential_tilt,
+    group_relative_factor,
+    guided_policy,
+)
 
 __all__ = [
     "Certificate",
@@ -95,11 +103,14 @@ __all__ = [
     "amplification",
     "any_ending",
     "bandit",
+    "best_of_n",
+    "best_of_n_step",
     "blackjack",
     "certificate",
     "certify",
     "chi_squared",
     "chi_squared_reach",
+    "chi_squared_update",
     "condition_on_failure",
     "condition_on_success",
     "doob_transform",
@@ -108,8 +119,11 @@ __all__ = [
     "estimate_policy",
     "evaluate",
     "exact_rounds",
+    "exponential_tilt",
     "from_gymnasium",
     "gap_closed",
+    "group_relative_factor",
+    "guided_policy",
     "improvement_bounds",
     "influence_budget",
     "kl_divergence",

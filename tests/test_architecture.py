@@ -30,6 +30,7 @@ ROOMS: dict[str, set[str]] = {
     "sampling": {"absorption", "logs", "mdp", "probabilities"},
     "sweeps": {"probabilities"},
     "trust_region": {"conditioning", "probabilities"},
+    "updates": {"conditioning", "probabilities", "trust_region"},
 }
 # What a room must do without, so that what it says holds for more than it was written for.
 FOREIGN = {
@@ -41,6 +42,7 @@ FOREIGN = {
     "labels": {"gymnasium", "matplotlib", "scipy", "sympy"},
     "learning": {"gymnasium", "matplotlib", "sympy"},
     "sweeps": {"dask", "distributed", "scipy", "gymnasium", "matplotlib", "sympy"},
+    "updates": {"gymnasium", "matplotlib", "sympy"},
 }
 
 
