@@ -300,8 +300,7 @@ class RivalUpdates:
         played = q[pi_0 > 0]
         if np.ptp(played) < 0.001:
             raise ValueError(
-                "Q must differ by at least 0.001 among the actions played, got "
-                f"{played.tolist()}"
+                f"Q must differ by at least 0.001 among the actions played, got {played.tolist()}"
             )
         self.state = {"policy": pi_0.tolist(), "Q": q.tolist()}
 
