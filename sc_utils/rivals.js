@@ -6,8 +6,8 @@ import { NAMES, element, fill, number, percent, slider, svg } from "./controls.j
 const TIE = 1e-13; // actions that differ by less, relatively, are equally good
 const sum = (f, over) => over.reduce((total, x, i) => total + f(x, i), 0);
 
-// The policy on the trust-region path whose step is `step`, given the arms that are left: the odds of
-// those that dropped out, which succeed least, and how far w spreads.
+// The policy on the trust-region path whose step is `step` of the arms that are left: of the odds
+// of those that dropped out, which succeed least, and of the spread of w = Q/V.
 function along(p, w, step) {
   const left = p.map((_, i) => i).filter((i) => p[i] > 0).sort((i, j) => w[j] - w[i]);
   for (;;) {
@@ -32,8 +32,8 @@ function tilted(p, logs) {
 }
 
 const ratios = (Q, V) => Q.map((q) => q / V);
-// The slider of a strength x that is V^power or 1 for success conditioning goes 4 octaves up and
-// down; the update is the stronger, the further to the right.
+// Sliders make an update the stronger, the further to the right: 4 octaves to each side of the
+// strength that success conditioning has, or would have.
 const octaves = (t) => 2 ** (t / 8);
 const wide = { min: -32, max: 32, value: 0 };
 
@@ -51,7 +51,8 @@ export const UPDATES = {
     rule: "The first success of n tries, or else the last try: on the path, up to π₊.",
     label: "tries n",
     range: { min: 0, max: 17, value: 3 },
-    at: (k) => (k % 2 ? 2 ** ((k + 1) / 2) : Math.floor(3 * 2 ** (k / 2 - 1))), // 1 2 3 4 6 8 12 …
+    // 1, 2, 3, 4, 6, 8, 12, …
+    at: (k) => (k % 2 ? 2 ** ((k + 1) / 2) : Math.floor(3 * 2 ** (k / 2 - 1))),
     show: (n) => `${n}`,
     policy: (p, Q, V, n) =>
       along(p, ratios(Q, V), () => -Math.expm1((n - 1) * Math.log1p(-V))),
@@ -119,8 +120,9 @@ function verdict({ V, updated, movement, gain, rate, most, share }, after) {
     const which = same ? "This is success conditioning, π₊" : "It is on the trust-region path";
     return `${now}${which}: nothing that moves so far gains more.`;
   }
-  const part = share > 0.9995 ? "more than 99.9%" : percent(share);
-  return `${now}At this movement the trust-region path gains ${percent(most)}; this update reaches ${part} of that.`;
+  const part = share > 0.9994 ? "more than 99.9%" : percent(share);
+  const path = `At this movement the trust-region path gains ${percent(most)}`;
+  return `${now}${path}; this update reaches ${part} of that.`;
 }
 
 export function render({ model, el }) {
@@ -162,7 +164,6 @@ export function render({ model, el }) {
   const dots = [0, 1].map(() => svg("circle", { class: "dot", r: 6 }));
   const thirds = [1, 2, 3].map((k) => longest * (k / 3) ** 2);
   const level = (y, name) => svg("path", { class: name, d: path([[LEFT, y], [RIGHT, y]]) });
-  const [labelled, below] = best[58];
   const sheaf = svg("g", {}, ...Object.values(lines));
   const picture = svg(
     "svg",
@@ -181,9 +182,9 @@ export function render({ model, el }) {
     ...dots,
     text(LEFT, 14, "Relative gain"),
     text(RIGHT, 14, `${percent(top - 1)}: only the best arm`, "end"),
-    text(LEFT + 6, TOP + 18, "no policy is here"),
-    text(labelled, Math.min(below + 36, BOTTOM - 8), "the trust-region path"),
-    text(across(moves) + 9, up(gained) + 15, "π₊"),
+    text(LEFT + 6, TOP + 18, "no policy lies above"),
+    text(LEFT + 6, TOP + 34, "the trust-region path"),
+    text(Math.min(across(moves) + 9, RIGHT - 14), up(gained) + 17, "π₊"),
     text(LEFT, BOTTOM + 17, "0"),
     ...thirds.map((m, k) => {
       return text(across(m), BOTTOM + 17, Number(number(m)), k < 2 ? "middle" : "end");
@@ -232,7 +233,8 @@ export function render({ model, el }) {
       fill(shares[i], { y: Math.min(high(share), high(policy[i])) - 5 });
       shares[i].textContent = percent(share);
     });
-    const each = Q.map((_, i) => `${NAMES[i]} from ${percent(policy[i])} to ${percent(result.updated[i])}`);
+    const [from, to] = [policy, result.updated].map((x) => x.map(percent));
+    const each = Q.map((_, i) => `${NAMES[i]} from ${from[i]} to ${to[i]}`);
     fill(policies, { "aria-label": `The share of each arm: ${each.join(", ")}.` });
     words.textContent = verdict(result, after);
   };
