@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sc_utils.probabilities import Array, as_action_values, as_array, as_policy, first, place
 
-__all__ = ["Bandit", "BetaArms", "GridIterates", "Simplex"]
+__all__ = ["Bandit", "BetaArms", "GridIterates", "RivalUpdates", "Simplex"]
 
 
 class Bandit:
@@ -247,6 +247,77 @@ class GridIterates:
             + "."
         )
         return inline("iterates.js", self.state, instead)
+
+
+class RivalUpdates:
+    r"""One policy updated in five ways: how far each moves it, and what it gains.
+
+    In a plane of the movement :math:`\chi^2(\pi \| \pi_0)` and the relative gain
+    :math:`\sum_a \pi(a)\, Q(a) / V - 1`, each update draws a curve as its strength grows:
+
+    - success conditioning with a step, :math:`\pi_0 [\eta\, Q/V - \nu]_+`, the trust-region path;
+    - best of n, which is that path at :math:`\eta_n = 1 - (1 - V)^{n-1}`;
+    - a penalty on :math:`\chi^2`, :math:`\pi_0 [(Q - \nu)/\beta]_+`: that path at V / beta;
+    - the exponential tilt, :math:`\propto \pi_0 \exp(Q/\beta)`;
+    - guidance, :math:`\propto \pi_0 Q^\gamma`.
+
+    Where nu stands, it makes the policy sum to 1. No policy lies above the trust-region path.
+
+    Parameters
+    ----------
+    policy : array (A,)
+        The behaviour policy of 2 to 6 actions; what it plays, it plays at least once in 100 times.
+    Q : array (A,)
+        Success probability of each action, in [0, 1]. Those of the actions that are played must not
+        all be equal: they span at least 0.001.
+
+    Raises
+    ------
+    ValueError
+        If there are not 2 to 6 actions, `policy` is no distribution or plays an action too rarely,
+        or `Q` are not probabilities of the same shape that differ where they are played.
+
+    Examples
+    --------
+    >>> RivalUpdates([0.5, 0.3, 0.2], [0.2, 0.4, 0.9])
+    RivalUpdates(policy=[0.5, 0.3, 0.2], Q=[0.2, 0.4, 0.9])
+    >>> RivalUpdates([0.5, 0.5, 0], [0.4, 0.4, 0.9])
+    Traceback (most recent call last):
+    ...
+    ValueError: Q must differ by at least 0.001 among the actions played, got [0.4, 0.4]
+    """
+
+    def __init__(self, policy: ArrayLike, Q: ArrayLike) -> None:
+        pi_0 = as_policy(policy)
+        if pi_0.ndim != 1 or not 2 <= pi_0.size <= 6:
+            raise ValueError(f"policy must have 2 to 6 actions, got {pi_0.shape}")
+        q, rare = as_action_values(Q, pi_0.shape), (pi_0 > 0) & (pi_0 < 0.01)
+        if rare.any():
+            where = first(rare)
+            raise ValueError(
+                f"{place('policy', where)} must be 0 or at least 0.01, got {pi_0[where]:.6g}"
+            )
+        played = q[pi_0 > 0]
+        if np.ptp(played) < 0.001:
+            raise ValueError(
+                f"Q must differ by at least 0.001 among the actions played, got {played.tolist()}"
+            )
+        self.state = {"policy": pi_0.tolist(), "Q": q.tolist()}
+
+    def __repr__(self) -> str:
+        return f"RivalUpdates(policy={self.state['policy']}, Q={self.state['Q']})"
+
+    def _repr_html_(self) -> str:
+        policy, Q = self.state.values()
+        instead = (
+            f"Here five updates of the policy {policy} would be compared, success probabilities "
+            f"{Q}; it needs JavaScript. What it shows: at equal movement in χ² no policy gains "
+            "more than the trust-region path. Best of n and a penalty on χ² stay on it. The "
+            "exponential tilt starts along it and then falls below; guidance starts below it "
+            "and meets it at success conditioning. All that can grow without bound end at the "
+            "best action."
+        )
+        return inline("rivals.js", self.state, instead)
 
 
 class Simplex:

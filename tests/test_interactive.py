@@ -18,18 +18,31 @@ from scipy import special
 from sc_utils import (
     action_influence,
     bandit,
+    best_of_n,
     chi_squared,
     chi_squared_reach,
+    chi_squared_update,
     condition_on_success,
     evaluate,
+    exponential_tilt,
     figures,
+    guided_policy,
     kl_divergence,
     kl_reach,
     relative_improvement,
     reverse_kl_reach,
+    success_step,
     trust_region_policy,
 )
-from sc_utils.interactive import Bandit, BetaArms, GridIterates, Simplex, read, script
+from sc_utils.interactive import (
+    Bandit,
+    BetaArms,
+    GridIterates,
+    RivalUpdates,
+    Simplex,
+    read,
+    script,
+)
 
 Compute = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -419,11 +432,142 @@ def test_the_numbers_of_a_grid_go_to_the_page_rounded():
     assert small_grid(letters=bytes_of_gymnasium).state == small_grid().state
 
 
+@pytest.fixture(scope="module")
+def rivals_js() -> Iterator[Callable[[str], Any]]:
+    engine = MiniRacer()
+    engine.eval(script("rivals.js"))
+    yield lambda text: json.loads(engine.eval(f"JSON.stringify({text})"))
+    engine.close()
+
+
+UPDATES = {
+    "step": success_step,
+    "tries": best_of_n,
+    "penalty": chi_squared_update,
+    "tilt": exponential_tilt,
+    "guidance": guided_policy,
+}
+PATHS = ["step", "tries", "penalty"]
+STRENGTHS = st.integers(-40, 40).map(lambda t: 2 ** (t / 8))
+
+
+@st.composite
+def rivals(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
+    """A policy that the class takes, actions it never plays among them, and its values."""
+    n = draw(st.integers(2, 6))
+    weights = np.array(draw(st.lists(st.integers(0, 15), min_size=n, max_size=n)))
+    assume(weights.any())
+    policy = weights / weights.sum()
+    Q = np.array(draw(st.lists(st.integers(0, 200), min_size=n, max_size=n))) / 200
+    assume(np.ptp(Q[policy > 0]) > 0)
+    RivalUpdates(policy, Q)
+    return policy, Q
+
+
+def updated(rivals_js, game, update: str, strength: float) -> dict[str, Any]:
+    policy, Q = (x.tolist() for x in game)
+    state = {"policy": policy, "Q": Q, "update": update, "strength": strength}
+    return rivals_js(f"compute({json.dumps(state)})")
+
+
+@pytest.mark.parametrize("update", UPDATES)
+@given(game=rivals(), strength=STRENGTHS)
+@example(game=(np.array([0.4, 0.3, 0.2, 0.1]), np.array([0.1, 0.3, 0.5, 0.9])), strength=8)
+@example(game=(np.array([0.4, 0, 0.5, 0.1]), np.array([0, 1, 0.5, 0.5])), strength=0.3)
+def test_each_rival_is_that_of_the_package(rivals_js, update, game, strength):
+    policy, Q = game
+    strength = max(round(strength), 1) if update == "tries" else strength
+    shown = updated(rivals_js, game, update, strength)
+    after = UPDATES[update](policy, Q, strength)
+    V = policy @ Q
+    np.testing.assert_allclose(shown["updated"], after, **CLOSE)
+    np.testing.assert_allclose(shown["V"], V, **CLOSE)
+    np.testing.assert_allclose(shown["movement"], chi_squared(after, policy), **CLOSE)
+    np.testing.assert_allclose(shown["gain"], after @ Q / V - 1, **CLOSE)
+    np.testing.assert_allclose(shown["rate"], after @ Q, **CLOSE)
+
+
+@pytest.mark.parametrize("update", UPDATES)
+@given(game=rivals(), strength=STRENGTHS)
+def test_no_rival_lies_above_the_trust_region_path(rivals_js, update, game, strength):
+    policy, Q = game
+    strength = max(round(strength), 1) if update == "tries" else strength
+    shown = updated(rivals_js, game, update, strength)
+    best = trust_region_policy(evaluate(bandit(Q), [policy]), shown["movement"])[0]
+    most = relative_improvement(best, policy, Q)
+    # Where only the best are left, what they gain does not grow with the movement.
+    assert shown["most"] == pytest.approx(most, rel=1e-7, abs=1e-12)
+    assert shown["gain"] <= shown["most"] * (1 + 1e-9) + 1e-12
+    if shown["movement"] > 0:
+        assert shown["share"] == pytest.approx(shown["gain"] / shown["most"], rel=1e-9)
+    if update in PATHS:
+        assert shown["share"] == pytest.approx(1, rel=1e-9)
+
+
+@given(rivals(), st.integers(1, 99))
+def test_the_most_at_a_movement_is_that_of_a_solver(rivals_js, game, percent):
+    policy, Q = game
+    movement = float(percent / 100 * (1 / policy[policy > 0].min() - 1))
+    there = rivals_js(f"furthest({policy.tolist()}, {(Q / (policy @ Q)).tolist()}, {movement!r})")
+    played = policy > 0
+    x = cp.Variable(int(played.sum()))
+    p = policy[played]
+    moved = cp.sum(cp.multiply(1 / p, cp.square(x - p)))
+    problem = cp.Problem(cp.Maximize(Q[played] @ x), [x >= 0, cp.sum(x) == 1, moved <= movement])
+    assert np.array(there) @ Q == pytest.approx(problem.solve(cp.CLARABEL), abs=1e-6)
+
+
+def test_rivals_by_hand(rivals_js):
+    """V = 1/2 and w = (0, 1, 2): pi_+ is (0, 1/2, 1/2), and then A has dropped out."""
+    game = np.array([0.25, 0.5, 0.25]), np.array([0, 0.5, 1])
+    for update, strength in ("step", 1), ("penalty", 0.5), ("guidance", 1):
+        shown = updated(rivals_js, game, update, strength)
+        assert shown["updated"] == pytest.approx([0, 0.5, 0.5], abs=1e-15)
+        assert shown["movement"] == shown["gain"] == shown["most"] == 0.5
+    shown = updated(rivals_js, game, "step", 2)  # 3/4 is left, with mean 4/3 and spread 1/6
+    assert shown["updated"] == pytest.approx([0, 1 / 3, 2 / 3], abs=1e-15)
+    assert updated(rivals_js, game, "tries", 2)["updated"] == [0.125, 0.5, 0.375]
+    shown = updated(rivals_js, game, "tilt", 0.5 / np.log(2))  # 1 : 2 : 4
+    assert shown["updated"] == pytest.approx([1 / 9, 4 / 9, 4 / 9], abs=1e-15)
+    assert shown["gain"] == pytest.approx(1 / 3)
+    assert shown["movement"] == pytest.approx(19 / 81)
+    assert shown["share"] == pytest.approx(np.sqrt(18 / 19))  # of sqrt(I * 19 / 81), I = 1/2
+
+
+def test_weak_updates_start_along_the_path_except_for_guidance(rivals_js):
+    """Gain over distance tends to sd(w), and for guidance to corr(log Q, Q) sd(w)."""
+    game = policy, Q = np.array([0.4, 0.3, 0.2, 0.1]), np.array([0.1, 0.3, 0.5, 0.9])
+    weights = {"aweights": policy, "ddof": 0}
+    covariance = np.cov(np.log(Q), Q, **weights)
+    correlation = covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1])
+    assert 0.9 < correlation < 0.95
+    shares = {u: updated(rivals_js, game, u, 1e-4)["share"] for u in ("step", "guidance")}
+    shares |= {u: updated(rivals_js, game, u, 1e4)["share"] for u in ("penalty", "tilt")}
+    assert shares.pop("guidance") == pytest.approx(correlation, rel=1e-4)
+    assert list(shares.values()) == [pytest.approx(1, abs=1e-7)] * 3
+
+
+def test_the_tilt_falls_below_the_path_at_the_temperature_of_success_conditioning(rivals_js):
+    game = np.array([0.4, 0.3, 0.2, 0.1]), np.array([0.1, 0.3, 0.5, 0.9])
+    shown = updated(rivals_js, game, "tilt", 0.32)
+    weights = game[0] * np.exp(game[1] / 0.32)
+    assert shown["gain"] == pytest.approx(weights @ game[1] / weights.sum() / 0.32 - 1, rel=1e-12)
+    assert shown["share"] == pytest.approx(0.929, abs=5e-4)
+
+
+def test_tries_are_whole_and_grow(rivals_js):
+    stops = rivals_js("Array.from({ length: 18 }, (_, k) => UPDATES.tries.at(k))")
+    assert stops[:9] == [1, 2, 3, 4, 6, 8, 12, 16, 24]
+    assert stops[-1] == 512
+    assert (np.diff(stops) > 0).all()
+
+
 HANDLED = [
     Bandit([5, 5], [0.495, 0.505]),
     Simplex([0.5, 0.3, 0.2], [0.2, 0.4, 0.9], 0.1),
     papers_arms(),
     small_grid(),
+    RivalUpdates([0.4, 0.3, 0.2, 0.1], [0.1, 0.3, 0.5, 0.9]),
 ]
 
 
@@ -440,6 +584,7 @@ def test_the_fragment_is_the_same_every_time():
         (papers_arms(), papers_arms(0.9)),
         (small_grid(), small_grid(best=0.6)),
         (Bandit([5, 5], [0.495, 0.505]), Bandit([5, 5], [0.2, 0.6])),
+        (RivalUpdates([0.6, 0.4], [0.2, 0.6]), RivalUpdates([0.4, 0.6], [0.2, 0.6])),
         (
             Simplex([0.5, 0.3, 0.2], [0.2, 0.4, 0.9], 0.1),
             Simplex([0.5, 0.3, 0.2], [0.2, 0.4, 0.9], 0),
@@ -496,6 +641,26 @@ def test_bad_input_is_refused(weights, Q, message):
 def test_a_bad_triangle_is_refused(policy, Q, budget, message):
     with pytest.raises(ValueError, match=message):
         Simplex(policy, Q, budget)
+
+
+@pytest.mark.parametrize(
+    ("policy", "Q", "message"),
+    [
+        ([1], [0.5], r"policy must have 2 to 6 actions, got \(1,\)"),
+        (np.full(7, 1 / 7), np.full(7, 0.5), r"policy must have 2 to 6 actions, got \(7,\)"),
+        ([[0.5, 0.5]], [[0.2, 0.6]], r"policy must have 2 to 6 actions, got \(1, 2\)"),
+        ([0.5, 0.4], [0.2, 0.6], r"policy must sum to 1, got 0.9"),
+        ([0.995, 0.005], [0.2, 0.6], r"policy\[1\] must be 0 or at least 0.01, got 0.005"),
+        ([0.5, 0.5], [0.2, 1.5], r"Q\[1\] must be a probability, got 1.5"),
+        ([0.5, 0.5], [0.2, float("nan")], r"Q\[1\] is NaN"),
+        ([0.5, 0.5], [0.2, 0.3, 0.4], r"Q must have the policy's shape \(2,\), got \(3,\)"),
+        ([0.5, 0.5, 0], [0, 0, 1], r"Q must differ .* among the actions played, got \[0.0, 0.0\]"),
+        ([0.5, 0.5], [0.4, 0.4005], r"Q must differ by at least 0.001 .* got \[0.4, 0.4005\]"),
+    ],
+)
+def test_bad_rivals_are_refused(policy, Q, message):
+    with pytest.raises(ValueError, match=message):
+        RivalUpdates(policy, Q)
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,11 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from sc_utils import action_influence
-from sc_utils.interactive import BetaArms, GridIterates
+from sc_utils.interactive import BetaArms, GridIterates, RivalUpdates
 
 BANDIT = "chapters/imitating_success.html"
 SIMPLEX = "chapters/geometry.html"
+RIVALS = "chapters/one_operator_many_names.html"
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_where_nothing_is_played_or_succeeds_it_says_so(bandit: Locator) -> None
     expect(bandit.locator("[aria-live]")).to_contain_text("Nothing succeeds")
 
 
-@pytest.mark.parametrize("name", [BANDIT, SIMPLEX])
+@pytest.mark.parametrize("name", [BANDIT, SIMPLEX, RIVALS])
 def test_without_scripts_a_sentence_stands_there(browser: Browser, base: str, name: str) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
@@ -335,6 +336,108 @@ def test_the_grid_lies_as_in_the_books_figures(page: Page) -> None:
     assert grid.root.locator(".letter").all_text_contents() == ["H", "G"]
 
 
+FIVE = RivalUpdates([0.4, 0.3, 0.2, 0.1], [0.1, 0.3, 0.5, 0.9])._repr_html_()
+ON_THE_PATH = "nothing that moves so far gains more."
+
+
+def test_the_rivals_of_the_chapter_are_chosen_and_moved_by_key(page: Page, base: str) -> None:
+    page.goto(base + RIVALS)
+    rivals = page.get_by_role("group", name="Five updates of one policy")
+    said = rivals.locator("[aria-live]")
+    expect(said).to_contain_text(f"This is success conditioning, π₊: {ON_THE_PATH}")
+    rivals.get_by_role("radio", name="success conditioning").focus()
+    for name, slider in (
+        ("best of n", "tries n"),
+        ("χ² penalty", "penalty β"),
+        ("exponential tilt", "temperature β"),
+        ("guidance", "weight γ"),
+    ):
+        page.keyboard.press("ArrowDown")
+        expect(rivals.get_by_role("radio", name=name)).to_be_checked()
+        page.keyboard.press("Tab")
+        expect(rivals.get_by_role("slider", name=slider)).to_be_focused()
+        before = said.inner_text()
+        page.keyboard.press("PageUp")
+        expect(said).not_to_have_text(before)
+        page.keyboard.press("Shift+Tab")
+    expect(said).to_contain_text("the trust-region path gains")
+
+
+def turned(rivals: Fragment, update: str, *keys: str) -> Locator:
+    """Choose an update, press keys on its slider, and return what is said."""
+    rivals.root.get_by_role("radio", name=update).press("Space")
+    for key in keys:
+        rivals.root.get_by_role("slider").press(key)
+    return rivals.said()
+
+
+def test_three_rivals_stay_on_the_path(page: Page) -> None:
+    rivals = Fragment(page, FIVE)
+    rate = "The success rate goes from 32.0% to"
+    success_conditioning = f"{rate} 50.6%: a gain of 58.2% for a movement of 0.582. This is success"
+    expect(rivals.said()).to_contain_text(success_conditioning)
+    expect(turned(rivals, "success", "PageDown")).to_contain_text(f"path: {ON_THE_PATH}")
+    expect(turned(rivals, "success", "End")).to_contain_text(f"{rate} 90.0%: a gain of 181.3%")
+    tries = turned(rivals, "best of n")  # 1 - 0.68 ** 3 of the way: 0.68557 * 0.58203
+    expect(tries).to_contain_text(f"{rate} 44.8%: a gain of 39.9% for a movement of 0.274. It is")
+    expect(turned(rivals, "best of n", "Home")).to_have_text(
+        "Nothing moves: this is the behaviour, π₀."
+    )
+    expect(rivals.root.get_by_role("slider")).to_have_attribute("aria-valuetext", "1")
+    expect(turned(rivals, "best of n", "End")).to_contain_text(success_conditioning)
+    expect(turned(rivals, "penalty")).to_contain_text(success_conditioning)
+
+
+def test_two_rivals_fall_below_the_path(page: Page) -> None:
+    rivals = Fragment(page, FIVE)
+    below = "At this movement the trust-region path gains 85.7%; this update reaches 92.9% of that."
+    expect(turned(rivals, "exponential")).to_contain_text(below)
+    expect(rivals.root.get_by_role("slider")).to_have_attribute("aria-valuetext", "0.320")
+    expect(turned(rivals, "exponential", "Home")).to_contain_text("more than 99.9% of that")
+    expect(turned(rivals, "guidance")).to_contain_text("This is success conditioning, π₊")
+    expect(turned(rivals, "guidance", "Home")).to_contain_text("this update reaches 94.9% of that")
+    turned(rivals, "exponential")  # each keeps its strength
+    expect(rivals.root.get_by_role("slider")).to_have_attribute("aria-valuetext", "5.120")
+    shares = rivals.root.get_by_role("img", name="The share of each arm: A from 40.0% to 38.")
+    expect(shares).to_have_count(1)
+
+
+@pytest.mark.parametrize("width", [1280, 620, 360, 320])
+def test_the_rivals_keep_their_height(browser: Browser, width: int) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 900})
+    rivals = Fragment(context.new_page(), FIVE)
+    heights = {rivals.height()}
+    for radio in rivals.root.get_by_role("radio").all():
+        radio.check()
+        heights |= rivals.heights("Home", *["PageUp"] * 5, "End")
+    assert len(heights) == 1
+    context.close()
+
+
+def test_the_point_never_leaves_its_plane_nor_the_path(page: Page) -> None:
+    """As drawn: on the path or below it, and in the strip between its two lines."""
+    rivals = Fragment(page, FIVE)
+    dots, slider = rivals.root.locator(".dot"), rivals.root.get_by_role("slider")
+    for update, rises in ("best of n", True), ("exponential", False), ("guidance", False):
+        turned(rivals, update, "Home")
+        for _ in range(8):
+            slider.press("PageUp")
+            x, y, strip = (
+                float(dots.nth(i).get_attribute(key) or "nan")
+                for i, key in ((0, "cx"), (0, "cy"), (1, "cy"))
+            )
+            on_path = rivals.root.locator("path.best").first.evaluate(
+                "(line, x) => { let [a, b] = [0, line.getTotalLength()];"
+                " for (let i = 0; i < 40; i++) { const m = (a + b) / 2;"
+                " if (line.getPointAtLength(m).x < x) a = m; else b = m; }"
+                " return line.getPointAtLength(a).y; }",
+                x,
+            )
+            assert y > on_path - 0.1
+            assert 258 - 1e-6 <= strip <= 340
+            assert (abs(y - on_path) < 0.1 and abs(strip - 258) < 1e-6) or not rises
+
+
 LAKE = four_pushes(letters=[["F"] * 4] * 4)  # of FrozenLake's size
 
 
@@ -347,7 +450,7 @@ def test_a_wide_grid_leaves_the_numbers_out(page: Page) -> None:
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 360])
-@pytest.mark.parametrize("html", [papers_arms(), LAKE], ids=["arms", "grid"])
+@pytest.mark.parametrize("html", [papers_arms(), LAKE, FIVE], ids=["arms", "grid", "rivals"])
 def test_a_fragment_keeps_its_place_and_its_width(
     browser: Browser, html: str, width: int, theme: str
 ) -> None:
@@ -367,7 +470,7 @@ def test_a_fragment_keeps_its_place_and_its_width(
     context.close()
 
 
-@pytest.mark.parametrize("html", [papers_arms(), LAKE], ids=["arms", "grid"])
+@pytest.mark.parametrize("html", [papers_arms(), LAKE, FIVE], ids=["arms", "grid", "rivals"])
 def test_a_fragment_without_scripts_is_a_sentence(browser: Browser, html: str) -> None:
     context = browser.new_context(java_script_enabled=False)
     alone = Fragment(context.new_page(), html)
