@@ -385,7 +385,8 @@ def merge_states(policy: ArrayLike, weights: ArrayLike, groups: ArrayLike) -> Ar
         raise ValueError(f"{place('weights', where)} must not be negative, got {w[where]:.6g}")
     together = np.arange(seen.size)[:, np.newaxis] == number  # (groups, S)
     share = np.where((together @ w)[:, np.newaxis] > 0, together * w, together)
-    return ((share / share.sum(axis=1, keepdims=True)) @ pi)[number]
+    merged: Array = share / share.sum(axis=1, keepdims=True) @ pi
+    return merged[number]
 
 
 def _as_pair(new: ArrayLike, old: ArrayLike, name: str) -> tuple[Array, Array]:
