@@ -830,7 +830,7 @@ def test_pairs_of_a_watchful_teacher_ruin_its_imitator():
     new = evaluate(chunked(lake, 2), shown / shown.sum(axis=1, keepdims=True)).success_rate
     better = evaluate(lake, condition_on_success(policy, e.Q)).success_rate
     np.testing.assert_allclose(
-        [e.success_rate, better, new], [0.281511, 0.3064, 0.078789], rtol=1e-2
+        [e.success_rate, better, new], [0.281511, 0.322220, 0.078789], rtol=1e-5
     )
 
 
