@@ -779,10 +779,12 @@ def test_blind_imitation_of_easy_and_hard_cases_by_hand():
 
 
 def test_blind_imitation_is_safe_if_the_behaviour_is_blind():
-    chances, behaviour, success = HIDDEN
-    rate = (Fraction(19, 20) + Fraction(23, 20)) / 4
-    assert price_of_blindness(chances, [behaviour[0]] * 2, success)[1] == 0
-    assert blind_value(chances, [[Fraction(1, 2)] * 2] * 2, success) > Fraction(1, 2) > 0 < rate
+    chances, _, success = HIDDEN
+    coin = [[Fraction(1, 2)] * 2] * 2
+    would = [Fraction(19, 40), Fraction(21, 40)]
+    gained = (would[0] ** 2 + would[1] ** 2) / 2 / Fraction(1, 2) - Fraction(1, 2)
+    assert price_of_blindness(chances, coin, success) == (Fraction(1, 2), 0, gained)
+    assert blind_value(chances, coin, success) == Fraction(1, 2) + gained
 
 
 def blind_imitator(e, groups):

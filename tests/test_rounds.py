@@ -561,6 +561,14 @@ def test_a_teacher_with_memory_beats_the_luck_in_its_log(case, seed):
     assert np.exp(-luck) >= rate * (1 - 1e-9)
 
 
+def test_a_pool_without_luck_is_perfect():
+    dry = gymnasium.make("FrozenLake-v1", is_slippery=False)
+    mdp = from_gymnasium(dry, outcome=positive_ending)
+    es = [evaluate(mdp, [pi] * 11) for pi in ([0.25] * 4, [0.1, 0.2, 0.3, 0.4])]
+    assert max(luck_decomposition(mdp, e).luck for e in es) < 1e-12
+    np.testing.assert_allclose(evaluate(mdp, pooled(es, [0.3, 0.7])).success_rate, 1, rtol=1e-12)
+
+
 def test_a_pool_is_no_match_for_its_best_teacher():
     es = [evaluate(bandit([0.9, 0.1]), [pi]) for pi in ([1, 0], [0, 1])]
     pi = pooled(es, [0.5, 0.5])
