@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sc_utils.probabilities import Array, as_action_values, as_policy
+from sc_utils.probabilities import Array, as_action_values, as_array, as_policy, first, place
 
 if TYPE_CHECKING:
     from sc_utils.mdp import Evaluation
@@ -29,6 +29,7 @@ __all__ = [
     "condition_on_failure",
     "condition_on_success",
     "kl_divergence",
+    "merge_states",
     "relative_improvement",
     "success_ratio",
     "successful_visits",
@@ -336,6 +337,56 @@ def successful_visits(evaluation: Evaluation) -> Array:
     """
     refuse_no_success(evaluation)
     return evaluation.visits * evaluation.V / evaluation.success_rate
+
+
+def merge_states(policy: ArrayLike, weights: ArrayLike, groups: ArrayLike) -> Array:
+    r"""Return the policy of an imitator to whom the states of a group look alike.
+
+    .. math:: \bar\pi(a|s) = \sum_{s' \sim s} w(s')\, \pi(a|s') \Big/ \sum_{s' \sim s} w(s')
+
+    With :math:`\pi_+` and the visits :math:`d_+` of successes it is the limit of imitating the
+    successes, with :math:`\pi_0` and :math:`d_0` that of imitating everything.
+
+    Parameters
+    ----------
+    policy
+        What the data show in each state, shape (S, A).
+    weights
+        How often they show each state, shape (S,), at least 0.
+    groups
+        What the imitator sees of each state, shape (S,), of any kind that can be compared.
+
+    Returns
+    -------
+    Array
+        Shape (S, A); its rows are equal within a group. A group without weight gets the plain mean.
+
+    Raises
+    ------
+    ValueError
+        If `policy` is not one, the other shapes differ from (S,), or a weight is negative.
+
+    Examples
+    --------
+    >>> merge_states([[0.9, 0.1], [0.1, 0.9]], [3, 1], ["fog", "fog"])
+    array([[0.7, 0.3],
+           [0.7, 0.3]])
+    """
+    pi, w = as_policy(policy), as_array(weights, "weights")
+    seen, number = np.unique(np.asarray(groups), return_inverse=True)
+    S = len(pi)
+    if pi.ndim != 2 or not w.shape == number.shape == (S,):
+        raise ValueError(
+            f"policy, weights and groups must have shapes (S, A), (S,) and (S,), "
+            f"got {pi.shape}, {w.shape} and {number.shape}"
+        )
+    if (w < 0).any():
+        where = first(w < 0)
+        raise ValueError(f"{place('weights', where)} must not be negative, got {w[where]:.6g}")
+    together = np.arange(seen.size)[:, np.newaxis] == number  # (groups, S)
+    share = np.where((together @ w)[:, np.newaxis] > 0, together * w, together)
+    merged: Array = share / share.sum(axis=1, keepdims=True) @ pi
+    return merged[number]
 
 
 def _as_pair(new: ArrayLike, old: ArrayLike, name: str) -> tuple[Array, Array]:

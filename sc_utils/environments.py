@@ -1,4 +1,4 @@
-"""Where decision processes come from: bandits, chance, grids, Gymnasium's tables and Blackjack.
+"""Where decision processes come from: bandits, chance, grids, Gymnasium, Blackjack, chunks.
 
 Every function returns a `SuccessMDP`. Discounting enters as a *hazard*: before each step takes
 effect, the episode fails with that probability. An episode that would succeed after T steps then
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, vstack
 from scipy.sparse.csgraph import breadth_first_order
 
 from sc_utils.mdp import SuccessMDP
@@ -30,6 +30,7 @@ __all__ = [
     "any_ending",
     "bandit",
     "blackjack",
+    "chunked",
     "from_gymnasium",
     "positive_ending",
     "random_mdp",
@@ -43,6 +44,7 @@ Table = Mapping[int, Mapping[int, Sequence[tuple[float, int, float, bool]]]]
 OUTCOMES = ("success", "failure", "continue")
 SUM_TOLERANCE = 1e-9
 MOST_PAIRS = 200_000
+MOST_CHUNKS = 1_000_000
 
 
 def bandit(success_probabilities: ArrayLike) -> SuccessMDP:
@@ -381,6 +383,55 @@ def blackjack() -> SuccessMDP:
     kinds = [np.intp, np.intp, np.bool_, np.bool_]
     labels = np.array(hands, dtype=list(zip(fields, kinds, strict=True)))
     return SuccessMDP.from_dense(transition, success, initial, labels)
+
+
+def chunked(mdp: SuccessMDP, length: int) -> SuccessMDP:
+    r"""Return the process whose actions are chunks: `length` actions, chosen at once and played.
+
+    Nothing is looked at within a chunk. An episode that ends within it leaves the rest unplayed:
+
+    .. math:: P(s' | s, a_1 \dots a_c) = (P_{a_1} \cdots P_{a_c})(s, s'), \qquad
+       r(s, a_1 \dots a_c) = \sum_{j \le c} (P_{a_1} \cdots P_{a_{j-1}} r_{a_j})(s) .
+
+    Parameters
+    ----------
+    mdp
+        With S states and A actions.
+    length
+        The c of the chunks, at least 1.
+
+    Returns
+    -------
+    SuccessMDP
+        With S states and A ** c actions: the chunk (a_1, ..., a_c) is number
+        ``np.ravel_multi_index(chunk, (A,) * c)``. Its policies are those that look once in c steps.
+
+    Raises
+    ------
+    TypeError
+        If `length` is not an integer.
+    ValueError
+        If it is below 1, there are more than a million pairs of a state and a chunk, or no chunks
+        in a row lead to success.
+
+    Examples
+    --------
+    >>> walk = slippery_grid(1, 3)
+    >>> chunked(walk, 2).success.shape
+    (2, 16)
+    """
+    S, A, c = mdp.n_states, mdp.n_actions, as_count(length, "length")
+    if S * A**c > MOST_CHUNKS:
+        raise ValueError(
+            f"{S} states with {A}**{c} chunks are {S * A**c:,} pairs, more than {MOST_CHUNKS:,}"
+        )
+    moves, wins = mdp.transition, mdp.success.ravel()
+    for _ in range(c - 1):  # one more action at the end of every chunk
+        n = moves.shape[0]
+        wins = (wins[:, np.newaxis] + moves @ mdp.success).ravel()
+        each = vstack([moves @ mdp.transition[a::A] for a in range(A)]).tocsr()
+        moves = csr_array(each[np.arange(n * A).reshape(A, n).T.ravel()])
+    return SuccessMDP(moves, wins.reshape(S, A**c), mdp.initial, mdp.labels)
 
 
 STICK, HIT = 0, 1

@@ -16,6 +16,7 @@ from sc_utils.conditioning import (
     condition_on_failure,
     condition_on_success,
     kl_divergence,
+    merge_states,
     relative_improvement,
     success_ratio,
     successful_visits,
@@ -689,3 +690,140 @@ def test_a_weight_on_states_alone_changes_nothing(case, k):
     np.testing.assert_allclose(
         weighted(policy, q * by_state), condition_on_success(policy, q), rtol=1e-12
     )
+
+
+# States that look alike
+
+
+@given(mdps_with_policies(min_states=4), st.data())
+def test_merged_states_play_what_their_successes_show(case, data):
+    mdp, policy = case
+    e = evaluate(mdp, policy)
+    groups = data.draw(st.lists(st.sampled_from("xyz"), min_size=len(policy), max_size=len(policy)))
+    merged = merge_states(condition_on_success(policy, e.Q), successful_visits(e), groups)
+    wins = e.visits[:, np.newaxis] * policy * e.Q  # the flow of successes
+    for name in set(groups):
+        rows = np.array(groups) == name
+        if wins[rows].sum() > 0:
+            expected = wins[rows].sum(axis=0) / wins[rows].sum()
+            np.testing.assert_allclose(merged[rows] - expected, 0, atol=1e-12)
+
+
+def test_merged_states_by_hand():
+    merged = merge_states([[1, 0], [0.5, 0.5], [0, 1]], [1, 2, 5], [7, 7, 8])
+    np.testing.assert_allclose(merged, [[2 / 3, 1 / 3], [2 / 3, 1 / 3], [0, 1]])
+    unseen = merge_states([[1, 0], [0.5, 0.5], [0, 1]], [0, 0, 5], [7, 7, 8])
+    np.testing.assert_allclose(unseen, [[0.75, 0.25], [0.75, 0.25], [0, 1]])
+
+
+@pytest.mark.parametrize(
+    ("weights", "groups", "message"),
+    [
+        ([1, -2], [0, 0], r"weights\[1\] must not be negative, got -2"),
+        ([1], [0, 0], r"got \(2, 2\), \(1,\) and \(2,\)"),
+        ([1, 1], [0, 0, 1], r"got \(2, 2\), \(2,\) and \(3,\)"),
+        ([1, np.nan], [0, 0], r"weights\[1\] is NaN"),
+    ],
+)
+def test_states_that_cannot_be_merged_are_refused(weights, groups, message):
+    with pytest.raises(ValueError, match=message):
+        merge_states([[1, 0], [0.5, 0.5]], weights, groups)
+
+
+HIDDEN = (  # chances of what is hidden, behaviour, success: the easy and the hard case
+    [Fraction(1, 2)] * 2,
+    [[Fraction(9, 10), Fraction(1, 10)], [Fraction(1, 10), Fraction(9, 10)]],
+    [[Fraction(18, 20), Fraction(19, 20)], [Fraction(1, 20), Fraction(2, 20)]],
+)
+
+
+def blind_value(chances, behaviour, success):
+    """Success rate of the imitator of the wins, who does not see the case."""
+    cases, actions = range(len(chances)), range(len(behaviour[0]))
+    wins = [sum(chances[z] * behaviour[z][a] * success[z][a] for z in cases) for a in actions]
+    played = [sum(chances[z] * success[z][a] for z in cases) for a in actions]
+    return sum(w * v for w, v in zip(wins, played, strict=True)) / sum(wins)
+
+
+def covariance(weights, x, y):
+    mean = [sum(w * v for w, v in zip(weights, values, strict=True)) for values in (x, y)]
+    return sum(w * a * b for w, a, b in zip(weights, x, y, strict=True)) - mean[0] * mean[1]
+
+
+def price_of_blindness(chances, behaviour, success):
+    """Rate, loss of the clone and term of selection: the right side of the proposition."""
+    z, a = range(len(chances)), range(len(behaviour[0]))
+    pi = [sum(chances[i] * behaviour[i][j] for i in z) for j in a]
+    won = [sum(chances[i] * behaviour[i][j] * success[i][j] for i in z) for j in a]
+    noted = [x / p for x, p in zip(won, pi, strict=True)]
+    would = [sum(chances[i] * success[i][j] for i in z) for j in a]
+    lost = sum(covariance(chances, [b[j] for b in behaviour], [q[j] for q in success]) for j in a)
+    return sum(won), lost, covariance(pi, noted, would) / sum(won)
+
+
+@given(st.data())
+def test_blind_imitation_costs_the_two_covariances(data):
+    def law(n):
+        weights = data.draw(st.lists(st.integers(1, 9), min_size=n, max_size=n))
+        return [Fraction(w, sum(weights)) for w in weights]
+
+    chances, behaviour = law(3), [law(4) for _ in range(3)]
+    success = [[Fraction(data.draw(st.integers(1, 12)), 12) for _ in range(4)] for _ in range(3)]
+    rate, lost, selected = price_of_blindness(chances, behaviour, success)
+    assert blind_value(chances, behaviour, success) == rate - lost + selected
+
+
+def test_blind_imitation_of_easy_and_hard_cases_by_hand():
+    assert price_of_blindness(*HIDDEN) == (Fraction(1, 2), 0, Fraction(-63, 4000))
+    assert blind_value(*HIDDEN) == Fraction(1937, 4000)  # 0.48425
+
+
+def test_blind_imitation_is_safe_if_the_behaviour_is_blind():
+    chances, _, success = HIDDEN
+    coin = [[Fraction(1, 2)] * 2] * 2
+    would = [Fraction(19, 40), Fraction(21, 40)]
+    gained = (would[0] ** 2 + would[1] ** 2) / 2 / Fraction(1, 2) - Fraction(1, 2)
+    assert price_of_blindness(chances, coin, success) == (Fraction(1, 2), 0, gained)
+    assert blind_value(chances, coin, success) == Fraction(1, 2) + gained
+
+
+def blind_imitator(e, groups):
+    return merge_states(condition_on_success(e.policy, e.Q), successful_visits(e), groups)
+
+
+@settings(max_examples=60)
+@given(mdps_with_policies(min_states=4), st.data())
+def test_a_teacher_with_the_same_eyes_is_never_made_worse(case, data):
+    mdp, policy = case
+    groups = np.array(
+        data.draw(st.lists(st.integers(0, 1), min_size=len(policy), max_size=len(policy)))
+    )
+    first = [np.flatnonzero(groups == g)[0] for g in groups]
+    e = evaluate(mdp, policy[first])
+    new = blind_imitator(e, groups)
+    drop = successful_visits(e) @ (
+        condition_on_success(e.policy, e.Q)
+        * np.log(np.divide(new, e.policy, out=np.ones_like(new), where=new > 0))
+    ).sum(axis=1)
+    assert drop >= -1e-12
+    assert evaluate(mdp, new).success_rate >= e.success_rate * np.exp(drop) * (1 - 1e-9)
+
+
+def test_a_teacher_with_better_eyes_can_be_made_worse():
+    chances, behaviour, success = (np.array(x, dtype=float) for x in HIDDEN)
+    prompts = SuccessMDP.from_dense(np.zeros((2, 2, 2)), success, chances)
+    e = evaluate(prompts, behaviour)
+    assert np.isclose(evaluate(prompts, blind_imitator(e, [0, 0])).success_rate, 1937 / 4000)
+
+
+def test_same_eyes_can_be_stuck_at_the_worse_of_two_ways():
+    first = [[[0, 1, 0], [0, 0, 1]], *np.zeros((2, 2, 3))]
+    for start, end in ((0.33, 0.5), (0.34, 1.0)):  # odds below and above one half
+        mdp = SuccessMDP.from_dense(first, [[0, 0], [1, 0], [0, 0.5]], [1, 0, 0])
+        e = evaluate(mdp, [[start, 1 - start]] * 3)
+        for _ in range(12):
+            odds = e.policy[0, 0] / e.policy[0, 1]
+            e = evaluate(mdp, blind_imitator(e, [0, 0, 0]))
+            if 1e-9 < odds < 1e9:
+                assert np.isclose(e.policy[0, 0] / e.policy[0, 1], 2 * odds**2, rtol=1e-5)
+        assert np.isclose(e.success_rate, end, atol=1e-6)

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from fractions import Fraction
+from itertools import product
 from types import SimpleNamespace
 
 import gymnasium
@@ -10,15 +11,16 @@ import numpy as np
 import pytest
 from gymnasium.envs.toy_text import blackjack as gymnasium_blackjack
 from gymnasium.envs.toy_text.frozen_lake import generate_random_map
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import chdtrc
 
-from sc_utils.conditioning import condition_on_success
+from sc_utils.conditioning import action_influence, condition_on_success
 from sc_utils.environments import (
     any_ending,
     bandit,
     blackjack,
+    chunked,
     from_gymnasium,
     positive_ending,
     random_mdp,
@@ -26,7 +28,9 @@ from sc_utils.environments import (
     slippery_grid,
 )
 from sc_utils.luck import luck_decomposition
-from sc_utils.mdp import evaluate
+from sc_utils.mdp import evaluate, maximise_success
+from sc_utils.sampling import sample_counts
+from tests.strategies import mdps_with_policies
 
 FALSE_ALARM = 1e-4
 
@@ -741,3 +745,103 @@ def test_a_return_without_a_table_or_with_a_wrong_hazard_is_refused():
         return_at_least(gymnasium.make("CartPole-v1"), 100)
     with pytest.raises(ValueError, match=re.escape("hazard must lie in [0, 1), got 1")):
         return_at_least(gymnasium.make("FrozenLake-v1"), 1, hazard=1)
+
+
+# Chunks
+
+
+@pytest.mark.parametrize("length", [1, 2, 3])
+@given(mdps_with_policies(max_states=3, min_states=2))
+@settings(max_examples=15)
+def test_a_chunk_does_what_its_actions_do_one_by_one(length, case):
+    mdp, _ = case
+    S, A = mdp.success.shape
+    moves = mdp.transition.toarray().reshape(S, A, S)
+    made = chunked(mdp, length)
+    for chunk in product(range(A), repeat=length):
+        number = np.ravel_multi_index(chunk, (A,) * length)
+        for s in range(S):
+            here, won = np.eye(S)[s], 0.0
+            for a in chunk:
+                won += here @ mdp.success[:, a]
+                here = here @ moves[:, a]
+            row = made.transition[[s * A**length + number]].toarray()[0]
+            np.testing.assert_allclose([*row, made.success[s, number]], [*here, won], atol=1e-12)
+    assert (made.labels == mdp.labels).all()
+    assert (made.initial == mdp.initial).all()
+
+
+def test_an_even_walker_does_not_notice_that_it_walks_in_chunks():
+    lake = icy_lake()
+    for length in (2, 3):
+        e = evaluate(chunked(lake, length), uniform(chunked(lake, length)))
+        np.testing.assert_allclose(e.V, evaluate(lake, uniform(lake)).V, rtol=1e-12)
+
+
+def test_too_many_chunks_are_refused():
+    with pytest.raises(ValueError, match=re.escape("11 states with 4**9 chunks are 2,883,584")):
+        chunked(icy_lake(), 9)
+    with pytest.raises(ValueError, match="length must be at least 1, got 0"):
+        chunked(icy_lake(), 0)
+
+
+def icy_lake():
+    return from_gymnasium(gymnasium.make("FrozenLake-v1"), outcome=positive_ending)
+
+
+@settings(max_examples=25)
+@given(mdps_with_policies(max_states=3), st.integers(0, 10**6))
+def test_a_chunk_has_more_influence_than_its_first_action(case, seed):
+    mdp, _ = case
+    made = chunked(mdp, 2)
+    policy = np.random.default_rng(seed).dirichlet(np.ones(made.n_actions), mdp.n_states)
+    e = evaluate(made, policy)
+    A = mdp.n_actions
+    first = policy.reshape(-1, A, A).sum(axis=2)
+    Q_first = (policy * e.Q).reshape(-1, A, A).sum(axis=2) / first
+    within = (policy * (e.Q - np.repeat(Q_first, A, axis=1)) ** 2).sum(axis=1) / e.V**2
+    more = action_influence(policy, e.Q) - action_influence(first, Q_first)
+    np.testing.assert_allclose(more, within, rtol=1e-9, atol=1e-12)
+
+
+def test_more_influence_in_a_chunk_is_not_more_success():
+    rates = []
+    for length in (1, 2, 3):
+        made = chunked(icy_lake(), length)
+        e = evaluate(made, uniform(made))
+        rates.append(evaluate(made, condition_on_success(e.policy, e.Q)).success_rate)
+    np.testing.assert_allclose(rates, [0.0311982, 0.0256475, 0.0230547], rtol=1e-5)
+
+
+def test_pairs_of_a_watchful_teacher_ruin_its_imitator():
+    """Pairs are listed push by push, with loops; the chapter has them by tensors."""
+    lake = icy_lake()
+    policy = uniform(lake)
+    for _ in range(10):
+        e = evaluate(lake, policy)
+        policy = condition_on_success(policy, e.Q)
+    e, moves = evaluate(lake, policy), lake.transition.toarray().reshape(11, 4, 11)
+    shown = np.zeros((11, 16))
+    for s, a in product(range(11), range(4)):
+        shown[s, 5 * a] += policy[s, a] * lake.success[s, a]  # cut short: repeated
+        for t, b in product(range(11), range(4)):
+            shown[s, 4 * a + b] += policy[s, a] * moves[s, a, t] * policy[t, b] * e.Q[t, b]
+    np.testing.assert_allclose(shown.sum(axis=1), e.V, rtol=1e-12)
+    new = evaluate(chunked(lake, 2), shown / shown.sum(axis=1, keepdims=True)).success_rate
+    better = evaluate(lake, condition_on_success(policy, e.Q)).success_rate
+    np.testing.assert_allclose(
+        [e.success_rate, better, new], [0.281511, 0.322220, 0.078789], rtol=1e-5
+    )
+
+
+def test_looking_over_a_shoulder_misleads():
+    """The player's card alone, counted by play; a 12 is better hit, and looks better stuck."""
+    table = blackjack()
+    policy = 0.96 * maximise_success(table).policy + 0.02
+    counts = sample_counts(table, policy, 2_000_000, rng=np.random.default_rng(12))
+    at = (table.labels["player"] == 12) & ~table.labels["usable_ace"]
+    noted = counts.successes[at].sum(axis=0) / counts.visits[at].sum(axis=0)
+    cards = np.where(table.labels["dealer"][at] == 10, 4, 1) / 13
+    would = cards @ evaluate(table, policy).Q[at]  # the dealer's card does not know the hand
+    np.testing.assert_allclose(noted, [0.387, 0.269], atol=0.004)
+    np.testing.assert_allclose(would, [0.281, 0.305], atol=0.001)

@@ -7,17 +7,18 @@ from math import comb
 import gymnasium
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.stats import multinomial
 
-from sc_utils.conditioning import action_influence, condition_on_success
+from sc_utils.conditioning import action_influence, condition_on_success, merge_states
 from sc_utils.environments import bandit, from_gymnasium, positive_ending, random_mdp
+from sc_utils.luck import luck_decomposition
 from sc_utils.mdp import SuccessMDP, evaluate, maximise_success
 from sc_utils.rounds import exact_rounds, sampled_rounds, wright_fisher
 from sc_utils.sampling import sample_counts
 from sc_utils.symbolic import trajectories
-from tests.strategies import acyclic_exact_mdps, as_floats, mdps_with_policies
+from tests.strategies import acyclic_exact_mdps, as_floats, mdps_with_policies, policies_of
 
 TURN = [[[0, 0], [0, 1]], [[0, 0], [0, 0]]]  # from state 0, action 1 leads to state 1
 
@@ -452,3 +453,134 @@ def test_bad_rounds_are_refused():
         sampled_rounds(arms, fair, 1, 0, rng=np.random.default_rng(1))
     with pytest.raises(TypeError, match=r"rng must be a numpy.random.Generator.*got 1"):
         sampled_rounds(arms, fair, 1, 5, rng=1)
+
+
+# The price of all rounds, and pooled logs
+
+
+@settings(max_examples=40)
+@given(mdps_with_policies())
+def test_all_rounds_together_cost_no_more_than_the_surprise_of_the_best(case):
+    mdp, policy = case
+    best = maximise_success(mdp)
+    star = np.eye(mdp.n_actions)[best.Q.argmax(axis=1)]
+    e = evaluate(mdp, star)
+    assume(np.isclose(e.success_rate, best.success_rate, rtol=1e-9))
+    plays = policy[np.arange(mdp.n_states), best.Q.argmax(axis=1)]
+    price = (e.visits * e.V / e.success_rate) @ -np.log(plays)
+    lost = [np.log(e.success_rate / k.success_rate) for k in exact_rounds(mdp, policy, 60)]
+    assert sum(lost) <= price + 1e-9
+    assert all(gap <= price / (k + 1) + 1e-9 for k, gap in enumerate(lost))
+
+
+def test_the_price_is_met_where_one_path_is_best():
+    """The detour: -log of the probability of turning and then choosing right, log 4."""
+    mdp = SuccessMDP.from_dense(TURN, [[0.9, 0], [1, 0]], [1, 0])
+    rounds = exact_rounds(mdp, np.full((2, 2), 0.5), 600)
+    np.testing.assert_allclose(sum(-np.log(e.success_rate) for e in rounds), np.log(4), rtol=1e-9)
+
+
+def test_the_price_needs_exact_rounds():
+    """Samples that lose the better arm pay in every round, without end."""
+    arms, rng = bandit([0.9, 0.6]), np.random.default_rng(3)
+    runs = [sampled_rounds(arms, [[0.2, 0.8]], 60, 1, rng=rng) for _ in range(20)]
+    paid = [sum(np.log(0.9 / e.success_rate) for e in run) for run in runs]
+    assert max(paid) > 10 * np.log(5)
+
+
+def pooled(evaluations, weights):
+    """Successful decisions of several teachers, counted together."""
+    flows = sum(
+        w * e.visits[:, np.newaxis] * e.policy * e.Q
+        for w, e in zip(weights, evaluations, strict=True)
+    )
+    total = flows.sum(axis=1, keepdims=True)
+    return np.divide(flows, total, out=np.full_like(flows, 1 / len(flows[0])), where=total > 0)
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_a_pool_of_teachers_beats_the_luck_in_its_log(data):
+    mdp, policy = data.draw(mdps_with_policies(max_states=4))
+    teachers = [policy, data.draw(policies_of(mdp)), data.draw(policies_of(mdp))]
+    chances = np.array(data.draw(st.lists(st.integers(1, 9), min_size=3, max_size=3)))
+    weights = chances / chances.sum()
+    es = [evaluate(mdp, pi) for pi in teachers]
+    wins = weights * [e.success_rate for e in es]
+    luck = [luck_decomposition(mdp, e).luck for e in es]
+    floor = np.exp(-(wins @ luck) / wins.sum())
+    pi = pooled(es, weights)
+    assert evaluate(mdp, pi).success_rate >= floor * (1 - 1e-9)
+    assert floor >= wins.sum() * (1 - 1e-9)
+
+
+@settings(max_examples=30)
+@given(acyclic_exact_mdps(), st.integers(0, 10**6))
+def test_a_teacher_with_memory_beats_the_luck_in_its_log(case, seed):
+    """Every decision depends on the whole episode so far; episodes are listed one by one."""
+    exact, _ = case
+    mdp, rng = as_floats(exact), np.random.default_rng(seed)
+    S, A = mdp.success.shape
+    moves, habits = mdp.transition.toarray().reshape(S, A, S), {}
+    wins = np.zeros((S, A))  # successful decisions
+    starts = [(s, (), p) for s, p in enumerate(mdp.initial) if p]
+    won: dict[tuple[tuple[int, int], ...], float] = {}
+    while starts:
+        s, past, p = starts.pop()
+        habit = habits.setdefault((past, s), rng.dirichlet(np.ones(A)))
+        for a in range(A):
+            path = (*past, (s, a))
+            if mdp.success[s, a]:
+                won[path] = p * habit[a] * mdp.success[s, a]
+            starts += [(t, path, p * habit[a] * q) for t, q in enumerate(moves[s, a]) if q]
+    rate, luck = sum(won.values()), 0.0
+    begun = np.zeros(S)
+    for path, p in won.items():
+        begun[path[0][0]] += p / rate
+        for s, a in path:
+            wins[s, a] += p
+    luck += sum(x * np.log(x / mu) for x, mu in zip(begun, mdp.initial, strict=True) if x)
+    for path, p in won.items():  # surprise of every transition, given all before it
+        for k, (s, a) in enumerate(path):
+            reached = sum(q for other, q in won.items() if other[: k + 1] == path[: k + 1])
+            if k + 1 < len(path):
+                share = sum(
+                    q
+                    for other, q in won.items()
+                    if other[: k + 1] == path[: k + 1]
+                    and len(other) > k + 1
+                    and other[k + 1][0] == path[k + 1][0]
+                )
+                chance = moves[s, a, path[k + 1][0]]
+            else:
+                share, chance = won[path], mdp.success[s, a]
+            luck += p / rate * np.log(share / reached / chance)
+    total = wins.sum(axis=1, keepdims=True)
+    pi = np.divide(wins, total, out=np.full((S, A), 1 / A), where=total > 0)
+    assert evaluate(mdp, pi).success_rate >= np.exp(-luck) * (1 - 1e-9)
+    assert np.exp(-luck) >= rate * (1 - 1e-9)
+
+
+def test_a_pool_without_luck_is_perfect():
+    dry = gymnasium.make("FrozenLake-v1", is_slippery=False)
+    mdp = from_gymnasium(dry, outcome=positive_ending)
+    es = [evaluate(mdp, [pi] * 11) for pi in ([0.25] * 4, [0.1, 0.2, 0.3, 0.4])]
+    assert max(luck_decomposition(mdp, e).luck for e in es) < 1e-12
+    np.testing.assert_allclose(evaluate(mdp, pooled(es, [0.3, 0.7])).success_rate, 1, rtol=1e-12)
+
+
+def test_a_pool_is_no_match_for_its_best_teacher():
+    es = [evaluate(bandit([0.9, 0.1]), [pi]) for pi in ([1, 0], [0, 1])]
+    pi = pooled(es, [0.5, 0.5])
+    np.testing.assert_allclose(evaluate(bandit([0.9, 0.1]), pi).success_rate, 0.82)
+
+
+def test_two_perfect_teachers_fail_together_if_the_world_hides_the_first_press():
+    first = [[[0, 1, 0], [0, 0, 1]], *np.zeros((2, 2, 3))]
+    mdp = SuccessMDP.from_dense(first, [[0, 0], [1, 0], [0, 1]], [1, 0, 0])
+    es = [evaluate(mdp, [pi] * 3) for pi in ([1, 0], [0, 1])]
+    assert [e.success_rate for e in es] == [1, 1]
+    seen = pooled(es, [0.5, 0.5])
+    assert np.isclose(evaluate(mdp, seen).success_rate, 1)
+    unseen = merge_states(seen, [1, 0.5, 0.5], [0, 1, 1])
+    assert np.isclose(evaluate(mdp, unseen).success_rate, 0.5)
