@@ -58,6 +58,7 @@ from sc_utils.mdp import Evaluation, SuccessMDP, evaluate, maximise_success
 from sc_utils.rounds import exact_rounds, sampled_rounds, wright_fisher
 from sc_utils.sampling import sample_counts, sample_log
 from sc_utils.sweeps import sweep
+from sc_utils.tallies import Tally
 from sc_utils.trust_region import (
     Certificate,
     GapClosed,
@@ -90,6 +91,7 @@ __all__ = [
     "OptimalLabel",
     "OutcomeVariance",
     "SuccessMDP",
+    "Tally",
     "action_influence",
     "alignment",
     "amplification",

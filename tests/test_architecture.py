@@ -29,6 +29,7 @@ ROOMS: dict[str, set[str]] = {
     "rounds": {"conditioning", "logs", "luck", "mdp", "probabilities", "sampling"},
     "sampling": {"absorption", "logs", "mdp", "probabilities"},
     "sweeps": {"probabilities"},
+    "tallies": {"logs", "probabilities"},
     "trust_region": {"conditioning", "probabilities"},
 }
 # What a room must do without, so that what it says holds for more than it was written for.
@@ -40,6 +41,7 @@ FOREIGN = {
     "conditioning": {"gymnasium", "matplotlib", "scipy", "sympy"},
     "labels": {"gymnasium", "matplotlib", "scipy", "sympy"},
     "learning": {"gymnasium", "matplotlib", "sympy"},
+    "tallies": {"scipy", "gymnasium", "matplotlib", "sympy", "pyarrow", "pandas"},
     "sweeps": {"dask", "distributed", "scipy", "gymnasium", "matplotlib", "sympy"},
 }
 
