@@ -197,7 +197,8 @@ def _verdict(diagnosis: Diagnosis) -> tuple[str, str]:
         "No detectable influence",
         "In this log successes and failures act alike, as far as one can see. If there is influence"
         f" all the same, one more round raises the success rate from {_share(now.value)} to"
-        f" {_share(then.high, _decimals(then))} at most ({level} {_span(then, _share)}), to first order.",
+        f" {_share(then.high, _decimals(then))} at most ({level} {_span(then, _share)}), to first"
+        " order.",
     )
 
 
