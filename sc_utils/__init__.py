@@ -22,6 +22,15 @@ from sc_utils.conditioning import (
     successful_visits,
     total_variation,
 )
+from sc_utils.diagnosis import (
+    Caution,
+    Choice,
+    Diagnosis,
+    Estimate,
+    StateReport,
+    ThresholdReport,
+    diagnose,
+)
 from sc_utils.environments import (
     any_ending,
     bandit,
@@ -56,9 +65,11 @@ from sc_utils.luck import (
     outcome_variance,
 )
 from sc_utils.mdp import Evaluation, SuccessMDP, evaluate, maximise_success
+from sc_utils.reports import as_html, as_text
 from sc_utils.rounds import exact_rounds, sampled_rounds, wright_fisher
 from sc_utils.sampling import sample_counts, sample_log
 from sc_utils.sweeps import sweep
+from sc_utils.tallies import Tally
 from sc_utils.trust_region import (
     Certificate,
     GapClosed,
@@ -78,8 +89,12 @@ from sc_utils.trust_region import (
 )
 
 __all__ = [
+    "Caution",
     "Certificate",
+    "Choice",
     "Counts",
+    "Diagnosis",
+    "Estimate",
     "Evaluation",
     "GapClosed",
     "ImprovementBounds",
@@ -90,11 +105,16 @@ __all__ = [
     "LuckDecomposition",
     "OptimalLabel",
     "OutcomeVariance",
+    "StateReport",
     "SuccessMDP",
+    "Tally",
+    "ThresholdReport",
     "action_influence",
     "alignment",
     "amplification",
     "any_ending",
+    "as_html",
+    "as_text",
     "bandit",
     "blackjack",
     "certificate",
@@ -103,6 +123,7 @@ __all__ = [
     "chi_squared_reach",
     "condition_on_failure",
     "condition_on_success",
+    "diagnose",
     "doob_transform",
     "escape_luck",
     "estimate_influence",

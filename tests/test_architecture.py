@@ -31,6 +31,9 @@ ROOMS: dict[str, set[str]] = {
     "rounds": {"conditioning", "logs", "luck", "mdp", "probabilities", "sampling"},
     "sampling": {"absorption", "logs", "mdp", "probabilities"},
     "sweeps": {"probabilities", "progress"},
+    "diagnosis": {"intervals", "probabilities", "tallies"},
+    "reports": {"diagnosis", "figures"},
+    "tallies": {"logs", "probabilities"},
     "trust_region": {"conditioning", "probabilities"},
 }
 # What a room must do without, so that what it says holds for more than it was written for.
@@ -43,6 +46,8 @@ FOREIGN = {
     "labels": {"gymnasium", "matplotlib", "scipy", "sympy"},
     "learning": {"gymnasium", "matplotlib", "sympy"},
     "networks": {"gymnasium", "matplotlib", "scipy", "sympy"},
+    "reports": {"gymnasium", "numpy", "pandas", "scipy", "sympy"},
+    "tallies": {"scipy", "gymnasium", "matplotlib", "sympy", "pyarrow", "pandas"},
     "sweeps": {"dask", "distributed", "scipy", "gymnasium", "matplotlib", "sympy"},
 }
 
