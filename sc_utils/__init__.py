@@ -7,7 +7,8 @@
 >>> imitator.round(2).tolist(), round(sc.evaluate(arms, imitator).success_rate, 3)
 ([[0.25, 0.75]], 0.5)
 
-Algebra and drawing are imported by their rooms' names: ``from sc_utils import symbolic, figures``.
+Algebra, drawing and networks are imported by their rooms' names:
+``from sc_utils import symbolic, figures, networks``.
 """
 
 from sc_utils.conditioning import (
@@ -20,6 +21,15 @@ from sc_utils.conditioning import (
     success_ratio,
     successful_visits,
     total_variation,
+)
+from sc_utils.diagnosis import (
+    Caution,
+    Choice,
+    Diagnosis,
+    Estimate,
+    StateReport,
+    ThresholdReport,
+    diagnose,
 )
 from sc_utils.environments import (
     any_ending,
@@ -55,6 +65,8 @@ from sc_utils.luck import (
     outcome_variance,
 )
 from sc_utils.mdp import Evaluation, SuccessMDP, evaluate, maximise_success
+from sc_utils.readers import MalformedLine, UnreadableLog, read_tally
+from sc_utils.reports import as_html, as_text
 from sc_utils.rounds import exact_rounds, sampled_rounds, wright_fisher
 from sc_utils.sampling import sample_counts, sample_log
 from sc_utils.sweeps import sweep
@@ -78,8 +90,12 @@ from sc_utils.trust_region import (
 )
 
 __all__ = [
+    "Caution",
     "Certificate",
+    "Choice",
     "Counts",
+    "Diagnosis",
+    "Estimate",
     "Evaluation",
     "GapClosed",
     "ImprovementBounds",
@@ -88,14 +104,20 @@ __all__ = [
     "Log",
     "LossCertificate",
     "LuckDecomposition",
+    "MalformedLine",
     "OptimalLabel",
     "OutcomeVariance",
+    "StateReport",
     "SuccessMDP",
     "Tally",
+    "ThresholdReport",
+    "UnreadableLog",
     "action_influence",
     "alignment",
     "amplification",
     "any_ending",
+    "as_html",
+    "as_text",
     "bandit",
     "blackjack",
     "certificate",
@@ -104,6 +126,7 @@ __all__ = [
     "chi_squared_reach",
     "condition_on_failure",
     "condition_on_success",
+    "diagnose",
     "doob_transform",
     "escape_luck",
     "estimate_influence",
@@ -129,6 +152,7 @@ __all__ = [
     "policy_movement",
     "positive_ending",
     "random_mdp",
+    "read_tally",
     "relative_improvement",
     "return_at_least",
     "reverse_kl_reach",

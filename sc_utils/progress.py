@@ -1,4 +1,4 @@
-"""A progress bar for what takes longer than two seconds, where someone is there to see it."""
+"""A bar for what takes longer than two seconds, where someone is there to see it."""
 
 import builtins
 import sys
@@ -6,7 +6,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-__all__ = ["Bar", "bar"]
+__all__ = ["Bar", "progress_bar"]
 
 SECONDS_WITHOUT_BAR = 2.0
 
@@ -17,19 +17,19 @@ class Bar(tqdm):  # type: ignore[type-arg]
     monitor_interval = 0  # no thread of its own: processes may be forked while it is shown
 
 
-def bar(total: int, unit: str) -> Bar:
-    """Return a progress bar on standard error; it appears late, in terminals and notebooks only.
+def progress_bar(total: int | None, unit: str, **settings: Any) -> Bar:
+    """Return a bar to be used in a ``with`` statement; its ``update(n)`` counts.
 
     Parameters
     ----------
     total
-        How many units there are to do.
+        How many units there are; None if that is not known.
     unit
-        What one of them is called.
+        What is counted, in the singular.
+    settings
+        Of tqdm, such as ``unit_scale=True``.
     """
     watched = hasattr(builtins, "__IPYTHON__") or (sys.stderr and sys.stderr.isatty())
-    settings: Any = {} if watched else {"disable": True}  # if watched, TQDM_DISABLE may say so too
-    made: Bar = Bar(
-        total=total, delay=SECONDS_WITHOUT_BAR, unit=unit, unit_scale=total > 10**5, **settings
-    )
-    return made
+    if not watched:
+        settings.setdefault("disable", True)  # if watched, TQDM_DISABLE may say so too
+    return Bar(total=total, delay=SECONDS_WITHOUT_BAR, unit=unit, **settings)

@@ -24,7 +24,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sc_utils.progress import Bar, bar
+from sc_utils.progress import Bar, progress_bar
 from sc_utils.tallies import (
     Block,
     Column,
@@ -111,7 +111,7 @@ def read_tally(
     source = _Source.opened(Path(path), columns or {}, threshold)
     passes = 1 if "return" not in source.names else 2
     try:
-        with _long_fields(), bar(passes * source.n_lines, "line") as shown:
+        with _long_fields(), _bar(passes * source.n_lines) as shown:
             return _count(source, skip_bad, shown)
     except Contradiction as error:
         raise UnreadableLog(_both_outcomes(source, error.key, skip_bad)) from None
@@ -139,6 +139,10 @@ def _count(source: "_Source", skip_bad: bool, shown: Bar) -> Tally:
         raise UnreadableLog(f"{source.path} {complaints.nothing_left()}")
     single = True if source.prompts else None
     return Tally(**counting.columns(skipped=complaints.skipped, single=single))
+
+
+def _bar(n_lines: int) -> Bar:
+    return progress_bar(n_lines, "line", unit_scale=True)
 
 
 def _outcomes_of(source: "_Source", episodes: Episodes) -> Outcomes:

@@ -21,7 +21,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from sc_utils.probabilities import as_generator
-from sc_utils.progress import Bar, bar
+from sc_utils.progress import Bar, progress_bar
 
 __all__ = ["sweep"]
 
@@ -103,8 +103,8 @@ def sweep(
     kind = type(rng.bit_generator)
     table = list(cases)
     seeds = rng.bit_generator.seed_seq.spawn(len(table))  # type: ignore[attr-defined]
-    with bar(len(table), "case") as shown:
-        work = _Work(function, table, seeds, kind, shown)
+    with progress_bar(len(table), "case") as bar:
+        work = _Work(function, table, seeds, kind, bar)
         try:
             if executor is None:
                 work.run_here()

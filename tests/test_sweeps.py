@@ -24,7 +24,7 @@ from distributed import Client, LocalCluster
 from distributed.scheduler import KilledWorker
 from tqdm import TMonitor
 
-import sc_utils.progress
+import sc_utils.sweeps
 from sc_utils.sweeps import sweep
 from tests.chores import draw, fail_at_first, leave_mark, refuse, where
 
