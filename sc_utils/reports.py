@@ -389,7 +389,10 @@ def _span(estimate: Estimate, write: _Writer) -> str:
     if math.isnan(estimate.low) or math.isnan(estimate.high):
         return ""
     decimals = _decimals(estimate)
-    return f"{write(estimate.low, decimals)} to {write(estimate.high, decimals)}"
+    low = write(estimate.low, decimals)
+    if estimate.low > 0 and not any(c in "123456789" for c in low):
+        low = write(estimate.low)  # above zero, and be it by little
+    return f"{low} to {write(estimate.high, decimals)}"
 
 
 def _with_span(estimate: Estimate, write: _Writer) -> str:
