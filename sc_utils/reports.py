@@ -140,7 +140,19 @@ def as_html(diagnosis: Diagnosis) -> str:
     body.append("</main>")
     title = f"<title>{escape(headline)} \u2013 diagnosis of a log</title>"
     return "\n".join(
-        [*HEAD, title, "<style>", _looks(), "</style>", "<body>", *body, "</body>", "</html>", ""]
+        [
+            *HEAD,
+            title,
+            "<style>",
+            _looks(),
+            "</style>",
+            "</head>",
+            "<body>",
+            *body,
+            "</body>",
+            "</html>",
+            "",
+        ]
     )
 
 
@@ -251,6 +263,15 @@ def _numbers(diagnosis: Diagnosis) -> list[_Number]:
                 _plain,
                 "The influence, if the verifier always judges an answer alike: then one exact"
                 " round solves every prompt that was solved once.",
+            )
+        )
+    if diagnosis.mean_return is not None:
+        found.append(
+            _number(
+                "Mean return",
+                diagnosis.mean_return,
+                _plain,
+                "Of an episode; what the gains below are added to.",
             )
         )
     if diagnosis.judged < 0.995:
