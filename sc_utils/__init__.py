@@ -21,6 +21,15 @@ from sc_utils.conditioning import (
     successful_visits,
     total_variation,
 )
+from sc_utils.diagnosis import (
+    Caution,
+    Choice,
+    Diagnosis,
+    Estimate,
+    StateReport,
+    ThresholdReport,
+    diagnose,
+)
 from sc_utils.environments import (
     any_ending,
     bandit,
@@ -31,7 +40,13 @@ from sc_utils.environments import (
     return_at_least,
     slippery_grid,
 )
-from sc_utils.intervals import noncentral_interval, noncentral_p_value, successes_needed
+from sc_utils.intervals import (
+    noncentral_interval,
+    noncentral_p_value,
+    noncentrality_needed,
+    scaled_interval,
+    successes_needed,
+)
 from sc_utils.labels import (
     OptimalLabel,
     alignment,
@@ -78,8 +93,12 @@ from sc_utils.trust_region import (
 )
 
 __all__ = [
+    "Caution",
     "Certificate",
+    "Choice",
     "Counts",
+    "Diagnosis",
+    "Estimate",
     "Evaluation",
     "GapClosed",
     "ImprovementBounds",
@@ -90,8 +109,10 @@ __all__ = [
     "LuckDecomposition",
     "OptimalLabel",
     "OutcomeVariance",
+    "StateReport",
     "SuccessMDP",
     "Tally",
+    "ThresholdReport",
     "action_influence",
     "alignment",
     "amplification",
@@ -104,6 +125,7 @@ __all__ = [
     "chi_squared_reach",
     "condition_on_failure",
     "condition_on_success",
+    "diagnose",
     "doob_transform",
     "escape_luck",
     "estimate_influence",
@@ -123,6 +145,7 @@ __all__ = [
     "negative_log_likelihood",
     "noncentral_interval",
     "noncentral_p_value",
+    "noncentrality_needed",
     "optimal_label",
     "outcome_advantage",
     "outcome_variance",
@@ -135,6 +158,7 @@ __all__ = [
     "sample_counts",
     "sample_log",
     "sampled_rounds",
+    "scaled_interval",
     "slippery_grid",
     "step_for_radius",
     "success_ratio",

@@ -355,9 +355,7 @@ class _Table:
         pool = np.zeros((S, columns.shape[1]))
         np.add.at(pool, state[once], columns[once])
         pooled = np.flatnonzero(lone > 1)
-        n, alike, repeated = (
-            np.bincount(state, x, S) for x in (n_a, n_a * (n_a - 1), n_a * often)
-        )
+        n, alike, repeated = (np.bincount(state, x, S) for x in (n_a, n_a * (n_a - 1), n_a * often))
         kept = np.maximum(n - (lone == 1), 1)
         with np.errstate(invalid="ignore", divide="ignore"):
             diversity = 1 - alike / (n * (n - 1))
@@ -639,12 +637,12 @@ class _Verdict:
         balanced = signals["balanced"].estimate(level) if tally.single else None
         twice = signals["skill"].estimate(level)
         table = _Table.of(whole)
-        judged = _judged(
-            _per_success(whole), table, _Pairs.of(table, whole.y, whole.y).known
-        )
+        judged = _judged(_per_success(whole), table, _Pairs.of(table, whole.y, whole.y).known)
         deterministic = _deterministic(self.log, level) if tally.single else None
         sweep, best = _sweep(tally, level)
-        growth = Estimate(*np.log1p(np.maximum([influence.value, influence.low, influence.high], 0)))
+        growth = Estimate(
+            *np.log1p(np.maximum([influence.value, influence.low, influence.high], 0))
+        )
         skill = Estimate(twice.value / 2, twice.low / 2, twice.high / 2)
         found = Diagnosis(
             episodes=int(whole.episodes.sum()),
@@ -737,7 +735,9 @@ class _Verdict:
 
 def _factor(table: _Table) -> Array:
     """Return what a state's influence is scaled by, for the actions that cannot be compared."""
-    nothing = np.where(table.diversity > 1e-12, np.nan, 1.0)  # with one action there is no influence
+    nothing = np.where(
+        table.diversity > 1e-12, np.nan, 1.0
+    )  # with one action there is no influence
     nothing[np.isnan(table.diversity)] = np.nan
     return np.divide(table.diversity, table.judged, out=nothing, where=table.judged > 0)
 
@@ -820,9 +820,11 @@ def _sweep(tally: Tally, confidence: float) -> tuple[tuple[ThresholdReport, ...]
     for k, theta in enumerate(thresholds):
         signal = _label_signal(log.part(), labels[k], values[k, 0], variances[k, 0])
         gain = _around(unit * values[k, 1], unit**2 * variances[k, 1], df, confidence)
-        seen = min(values[k, 2], value[0]) > 0 and max(
-            signal.p_value(), replace(own, value=np.asarray(own.value)).p_value()
-        ) <= 1 - confidence
+        seen = (
+            min(values[k, 2], value[0]) > 0
+            and max(signal.p_value(), replace(own, value=np.asarray(own.value)).p_value())
+            <= 1 - confidence
+        )
         louder = float(np.sqrt(values[k, 2] / value[0])) if seen else np.nan
         reports.append(
             ThresholdReport(
@@ -830,9 +832,7 @@ def _sweep(tally: Tally, confidence: float) -> tuple[tuple[ThresholdReport, ...]
                 success_rate=float(labels[k] @ episodes / episodes.sum()),
                 influence=signal.estimate(confidence),
                 amplification=louder,
-                alignment=_clipped(
-                    _around(values[k, 3], variances[k, 3], df, confidence), seen
-                ),
+                alignment=_clipped(_around(values[k, 3], variances[k, 3], df, confidence), seen),
                 gain=gain,
             )
         )
@@ -851,7 +851,9 @@ def _finite(values: Array) -> Array:
 def _clipped(estimate: Estimate, seen: bool) -> Estimate:
     if not seen:
         return Estimate(np.nan, -1.0, 1.0)
-    return Estimate(*(float(np.clip(x, -1, 1)) for x in (estimate.value, estimate.low, estimate.high)))
+    return Estimate(
+        *(float(np.clip(x, -1, 1)) for x in (estimate.value, estimate.low, estimate.high))
+    )
 
 
 def _proxies(part: _Part, labels: Iterable[Array]) -> Array:
@@ -978,7 +980,9 @@ def _cautions(tally: Tally, whole: _Part, found: Diagnosis) -> Iterable[Caution]
             f"{found.success_rate.high:.3g}.",
         )
     elif successes < 30:
-        yield Caution("success", f"Only {successes:.4g} successes: whatever is read from them is vague.")
+        yield Caution(
+            "success", f"Only {successes:.4g} successes: whatever is read from them is vague."
+        )
     if tally.actions is None:
         yield Caution(
             "coverage",
@@ -1010,9 +1014,7 @@ def _cautions(tally: Tally, whole: _Part, found: Diagnosis) -> Iterable[Caution]
     )
 
 
-def _of_actions(
-    tally: Tally, whole: _Part, found: Diagnosis, pair_n: Array
-) -> Iterable[Caution]:
+def _of_actions(tally: Tally, whole: _Part, found: Diagnosis, pair_n: Array) -> Iterable[Caution]:
     states = np.bincount(tally.state[pair_n > 0], minlength=whole.n_states)
     if (states <= 1).all():
         yield Caution(

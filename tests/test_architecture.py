@@ -24,6 +24,7 @@ ROOMS: dict[str, set[str]] = {
     "learning": {"logs", "probabilities"},
     "logs": {"intervals", "probabilities"},
     "mdp": {"absorption", "probabilities"},
+    "diagnosis": {"intervals", "probabilities", "tallies"},
     "environments": {"mdp", "probabilities"},
     "luck": {"conditioning", "mdp", "probabilities"},
     "rounds": {"conditioning", "logs", "luck", "mdp", "probabilities", "sampling"},
@@ -35,6 +36,7 @@ ROOMS: dict[str, set[str]] = {
 # What a room must do without, so that what it says holds for more than it was written for.
 FOREIGN = {
     "symbolic": {"numpy", "scipy", "matplotlib"},
+    "diagnosis": {"gymnasium", "matplotlib", "sympy"},
     "figures": {"scipy", "sympy", "gymnasium"},
     "interactive": {"scipy", "sympy", "gymnasium", "matplotlib"},
     "mdp": {"gymnasium", "matplotlib", "sympy"},

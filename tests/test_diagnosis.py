@@ -66,8 +66,11 @@ def bandit_log(Q, n, rng, S=1, pi=None):
 def test_moments_are_those_of_all_permutations(action, y):
     levels = np.unique([0.0, 1.0, *y])
     _, table, part = estimate(action, y, levels)
-    kept = [i for i, a in enumerate(action) if action.count(a) > 1 or sum(
-        action.count(b) == 1 for b in action) > 1]
+    kept = [
+        i
+        for i, a in enumerate(action)
+        if action.count(a) > 1 or sum(action.count(b) == 1 for b in action) > 1
+    ]
     a, z = [action[i] for i in kept], [y[i] for i in kept]
     null = room._Null.of(table, part.y)
     values = [estimate(a, x, levels)[0] for x in permutations(z)]
@@ -89,7 +92,9 @@ def _cells(a, x):
 
 
 def _between(a, z):
-    return sum(sum(v for b, v in zip(a, z, strict=True) if b == c) ** 2 / a.count(c) for c in set(a))
+    return sum(
+        sum(v for b, v in zip(a, z, strict=True) if b == c) ** 2 / a.count(c) for c in set(a)
+    )
 
 
 def test_without_influence_the_estimate_is_unbiased_whatever_the_behaviour():
@@ -182,7 +187,12 @@ def test_on_a_lake_the_estimates_are_unbiased_and_the_intervals_cover(lake):
 
 @pytest.mark.parametrize(
     ("S", "visits", "Q"),
-    [(1, 300, [0.1, 0.5, 0.3]), (60, 12, [0.4, 0.8]), (1, 2000, [0.4, 0.6] * 5), (60, 30, [0.02, 0.1])],
+    [
+        (1, 300, [0.1, 0.5, 0.3]),
+        (60, 12, [0.4, 0.8]),
+        (1, 2000, [0.4, 0.6] * 5),
+        (60, 30, [0.02, 0.1]),
+    ],
 )
 def test_the_interval_covers_real_influence(S, visits, Q):
     rng, truth = np.random.default_rng([S, visits]), np.var(Q) / np.mean(Q) ** 2
@@ -219,7 +229,11 @@ def _separate_p_values(N):
     R, K, _ = N.shape
     seen = N.sum(axis=2).ravel() > 0
     part = room._Part(
-        np.repeat(np.arange(R), K)[seen], R, N.reshape(-1, 2)[seen].astype(float), N.sum((0, 1)), CLICKS
+        np.repeat(np.arange(R), K)[seen],
+        R,
+        N.reshape(-1, 2)[seen].astype(float),
+        N.sum((0, 1)),
+        CLICKS,
     )
     table = room._Table.of(part)
     null, pairs = room._Null.of(table, CLICKS), room._Pairs.of(table, CLICKS, CLICKS)
@@ -343,8 +357,12 @@ def test_the_sweep_agrees_with_exact_amplification_and_alignment():
         assert r.gain.low - 0.002 < gain < r.gain.high + 0.002
         assert r.influence.low * 0.97 < I < r.influence.high * 1.03
         if I > 0.004:
-            assert r.amplification == pytest.approx(float(sc.amplification(pi, faithful, Q)), rel=0.15)
-            assert r.alignment.value == pytest.approx(float(sc.alignment(pi, faithful, Q)), abs=0.08)
+            assert r.amplification == pytest.approx(
+                float(sc.amplification(pi, faithful, Q)), rel=0.15
+            )
+            assert r.alignment.value == pytest.approx(
+                float(sc.alignment(pi, faithful, Q)), abs=0.08
+            )
     best = 3 + edges[1 + int(np.argmax(gains))]
     assert abs(found.best.threshold - best) <= 1 / 8
     assert found.best.gain.low < max(gains) < found.best.gain.high + 0.003
@@ -352,7 +370,9 @@ def test_the_sweep_agrees_with_exact_amplification_and_alignment():
     assert found.best.faithful.value == pytest.approx(exact, rel=0.15)
     k = 4
     product_ = found.sweep[k].amplification * found.sweep[k].alignment.value
-    assert product_ * found.best.faithful.value == pytest.approx(found.sweep[k].gain.value, rel=1e-6)
+    assert product_ * found.best.faithful.value == pytest.approx(
+        found.sweep[k].gain.value, rel=1e-6
+    )
 
 
 def test_a_threshold_chosen_by_looking_promises_nothing_where_there_is_nothing():
@@ -471,7 +491,9 @@ def test_drift_of_the_behaviour_and_of_success():
     for moved, won in [(True, False), (False, True), (False, False)]:
         action = (rng.random(n) < np.where(late & moved, 0.8, 0.5)).astype(int)
         success = rng.random(n) < np.where(late & won, 0.6, 0.3)
-        kinds = [c for c in diagnose(singles([0] * n, action, success)).cautions if c.kind == "drift"]
+        kinds = [
+            c for c in diagnose(singles([0] * n, action, success)).cautions if c.kind == "drift"
+        ]
         assert len(kinds) == moved + won
 
 
@@ -486,6 +508,8 @@ def test_what_is_no_confidence_is_refused():
 
 
 def test_an_empty_tally_is_refused():
-    tally = Tally(("a",), ("b",), [0], [0], [0, 1], None, np.zeros((2, 1, 2), int), np.zeros((2, 2), int))
+    tally = Tally(
+        ("a",), ("b",), [0], [0], [0, 1], None, np.zeros((2, 1, 2), int), np.zeros((2, 2), int)
+    )
     with pytest.raises(ValueError, match="at least one episode"):
         diagnose(tally)
