@@ -26,12 +26,12 @@ ROOMS: dict[str, set[str]] = {
     "mdp": {"absorption", "probabilities"},
     "networks": {"probabilities", "progress"},
     "progress": set(),
+    "diagnosis": {"intervals", "probabilities", "tallies"},
     "environments": {"mdp", "probabilities"},
     "luck": {"conditioning", "mdp", "probabilities"},
     "rounds": {"conditioning", "logs", "luck", "mdp", "probabilities", "sampling"},
     "sampling": {"absorption", "logs", "mdp", "probabilities"},
     "sweeps": {"probabilities", "progress"},
-    "diagnosis": {"intervals", "probabilities", "tallies"},
     "reports": {"diagnosis", "figures"},
     "readers": {"progress", "tallies"},
     "__main__": {"diagnosis", "readers", "reports"},
@@ -41,6 +41,7 @@ ROOMS: dict[str, set[str]] = {
 # What a room must do without, so that what it says holds for more than it was written for.
 FOREIGN = {
     "symbolic": {"numpy", "scipy", "matplotlib"},
+    "diagnosis": {"gymnasium", "matplotlib", "sympy"},
     "figures": {"scipy", "sympy", "gymnasium"},
     "interactive": {"scipy", "sympy", "gymnasium", "matplotlib"},
     "mdp": {"gymnasium", "matplotlib", "sympy"},
