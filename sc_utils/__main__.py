@@ -71,6 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
+    # Said before a long file is read, not after it.
+    if options.html is not None and not options.html.parent.is_dir():
+        return _refuse(f"{options.html.parent}: no such directory")
     tally = read_tally(
         options.log,
         skip_bad=options.skip_bad,

@@ -666,7 +666,7 @@ def _object(text: str) -> dict[str, Any]:
     try:
         value = _decode(text)
     except json.JSONDecodeError as error:
-        raise _Wrong(f"not JSON: {error.msg} at column {error.colno}: {_shown(text)}") from None
+        raise _Wrong(f"not JSON ({error.msg}, column {error.colno}): {_shown(text)}") from None
     except (ValueError, RecursionError) as error:
         raise _Wrong(f"not to be read as JSON: {error}") from None
     if not isinstance(value, dict):
