@@ -474,7 +474,7 @@ def _label(value: Any) -> str:
         raise _Wrong(f"is not UTF-8: {_shown(value)}") from None
     if len(text) <= LONGEST_LABEL:
         return text
-    return f"{text[: LONGEST_LABEL - 20]}... #{blake2b(bytes_, digest_size=8).hexdigest()}"
+    return f"{text[: LONGEST_LABEL - 21]}... #{blake2b(bytes_, digest_size=8).hexdigest()}"
 
 
 def _plain(value: Any) -> str:
@@ -664,9 +664,11 @@ def _json_found(path: Path) -> list[str]:
 
 def _object(text: str) -> dict[str, Any]:
     try:
-        value = _decode(text)
+        value = _decode(text.rstrip())
     except json.JSONDecodeError as error:
-        raise _Wrong(f"not JSON ({error.msg}, column {error.colno}): {_shown(text)}") from None
+        raise _Wrong(
+            f"not JSON ({error.msg}, column {error.colno}): {_shown(text.strip())}"
+        ) from None
     except (ValueError, RecursionError) as error:
         raise _Wrong(f"not to be read as JSON: {error}") from None
     if not isinstance(value, dict):

@@ -57,7 +57,7 @@ def as_parquet(columns):
 def as_categories(columns):
     table = pa.table(columns)
     state = table["state"].cast(pa.string()).combine_chunks()
-    labels = pa.array(sorted(set(state.to_pylist()), reverse=True) + ["unused"])
+    labels = pa.array([*sorted(set(state.to_pylist()), reverse=True), "unused"])
     codes = pa.array([labels.to_pylist().index(s) for s in state.to_pylist()])
     coded = table.set_column(
         table.schema.get_field_index("state"),
@@ -333,7 +333,7 @@ def test_an_episode_with_two_outcomes_is_refused(
         ("a.csv", b"\x89PNG\r\n\x1a\n\0\0\0", "is not a text file in UTF-8"),
         ("a.csv", HEAD.encode("utf-16"), "is encoded in UTF-16; save it as UTF-8"),
         ("a.jsonl", b"\x80\x02}q\0", "line 1: not JSON"),
-        ("a.jsonl", b'[\n{"episode": 1}\n]\n', "a.jsonl, line 1: not JSON"),
+        ("a.jsonl", b"[\n" + json.dumps(ROW).encode() + b"\n]\n", "a.jsonl, line 1: not JSON"),
         ("a.csv.gz", HEAD.encode(), "is a damaged or truncated gzip archive"),
         ("a.csv.gz", gzip.compress(HEAD.encode() * 99)[:-12], "truncated gzip archive"),
         ("a.parquet", b"PAR1 but not really", "is not a readable Parquet file"),
