@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser(
         "report",
         help="say what another round of imitating the successes of a log would give",
-        description="Read a log of rollouts, and say what another round of imitating its "
+        description="Read a log of rollouts, and say what another round of imitating its\n"
         "successes would give, and where.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -557,7 +557,7 @@ def _count_lines(path: Path) -> int:
         start = file.read(4)
         if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
             raise UnreadableLog(f"{path} is encoded in UTF-16; save it as UTF-8")
-        while block := start or file.read(2**20):
+        while block := start or file.read(2**16):
             lines, returns, start = lines + block.count(b"\n"), returns + block.count(b"\r"), b""
             last = block[-1:]
     lines = lines or returns

@@ -3,10 +3,11 @@
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
 import sys
-import time
+import termios
 
 import numpy as np
 import pytest
@@ -65,7 +66,7 @@ def test_bad_input_is_one_line_and_code_2(tmp_path):
 def test_a_reader_who_leaves_early(log):
     reading, writing = os.pipe()
     os.close(reading)
-    with open(writing, "w") as closed:
+    with os.fdopen(writing, "w") as closed:
         process = subprocess.run(
             [sys.executable, "-m", "sc_utils", "report", str(log)],
             check=False, stdout=closed, stderr=subprocess.PIPE, text=True, timeout=300,
@@ -195,11 +196,14 @@ def test_a_bar_in_a_terminal_and_none_elsewhere(log, monkeypatch, capfd):
     readers.read_tally(log)
     assert capfd.readouterr().err == ""
     screen, keyboard = pty.openpty()
-    with open(keyboard, "w") as terminal:
+    termios.tcsetwinsize(screen, (24, 80))
+    with os.fdopen(keyboard, "w") as terminal:
         monkeypatch.setattr(sys, "stderr", terminal)
         readers.read_tally(log)
-        time.sleep(0.1)
-        shown = os.read(screen, 10_000).decode()
+        terminal.flush()
+        shown = ""
+        while select.select([screen], [], [], 0.5)[0]:
+            shown += os.read(screen, 10_000).decode()
     os.close(screen)
     assert "line" in shown
     assert "100%" in shown

@@ -425,7 +425,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch, kind):
     head = HEAD if kind == ".csv" else ""
     row = "7,{k},a,1\n" if kind == ".csv" else json.dumps(ROW).replace('"s"', "{k}") + "\n"
     piece = "".join(row.replace("{k}", str(k % 20)) for k in range(4000))
-    small = write(tmp_path / f"small{kind}", head + piece)
-    large = write(tmp_path / f"large{kind}", head + piece * 12)
+    small = write(tmp_path / f"small{kind}", head + piece * 3)
+    large = write(tmp_path / f"large{kind}", head + piece * 24)
     peak(small)  # what is imported and cached is not counted
     assert peak(large) < 1.2 * peak(small)
