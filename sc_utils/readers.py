@@ -326,12 +326,14 @@ class _Source:
         else:
             names, episode = read["episode"], codes["episode"]
             keys = keys_of(names)
-        success, returns = (
-            np.array(read[role], kind)[codes[role]] if role in read else None
-            for role, kind in (("success", np.bool_), ("return", np.float64))
-        )
+        success: NDArray[np.bool_] | None = None
+        returns: NDArray[np.float64] | None = None
+        if "success" in read:
+            success = np.array(read["success"], np.bool_)[codes["success"]]
+        if "return" in read:
+            returns = np.array(read["return"], np.float64)[codes["return"]]
         if self.threshold is not None and returns is not None:
-            success = np.asarray(returns >= self.threshold)
+            success = returns >= self.threshold
         place = piece.lines - self.format.head - 1
         block = Block(
             keys,
