@@ -71,6 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
+    # Said before a long file is read, not after it.
+    if options.html is not None and not options.html.parent.is_dir():
+        return _refuse(f"{options.html.parent}: no such directory")
     tally = read_tally(
         options.log,
         skip_bad=options.skip_bad,
@@ -98,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser(
         "report",
         help="say what another round of imitating the successes of a log would give",
-        description="Read a log of rollouts, and say what another round of imitating its "
+        description="Read a log of rollouts, and say what another round of imitating its\n"
         "successes would give, and where.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -326,12 +326,14 @@ class _Source:
         else:
             names, episode = read["episode"], codes["episode"]
             keys = keys_of(names)
-        success, returns = (
-            np.array(read[role], kind)[codes[role]] if role in read else None
-            for role, kind in (("success", np.bool_), ("return", np.float64))
-        )
+        success: NDArray[np.bool_] | None = None
+        returns: NDArray[np.float64] | None = None
+        if "success" in read:
+            success = np.array(read["success"], np.bool_)[codes["success"]]
+        if "return" in read:
+            returns = np.array(read["return"], np.float64)[codes["return"]]
         if self.threshold is not None and returns is not None:
-            success = np.asarray(returns >= self.threshold)
+            success = returns >= self.threshold
         place = piece.lines - self.format.head - 1
         block = Block(
             keys,
@@ -474,7 +476,7 @@ def _label(value: Any) -> str:
         raise _Wrong(f"is not UTF-8: {_shown(value)}") from None
     if len(text) <= LONGEST_LABEL:
         return text
-    return f"{text[: LONGEST_LABEL - 20]}... #{blake2b(bytes_, digest_size=8).hexdigest()}"
+    return f"{text[: LONGEST_LABEL - 21]}... #{blake2b(bytes_, digest_size=8).hexdigest()}"
 
 
 def _plain(value: Any) -> str:
@@ -557,7 +559,7 @@ def _count_lines(path: Path) -> int:
         start = file.read(4)
         if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
             raise UnreadableLog(f"{path} is encoded in UTF-16; save it as UTF-8")
-        while block := start or file.read(2**20):
+        while block := start or file.read(2**16):
             lines, returns, start = lines + block.count(b"\n"), returns + block.count(b"\r"), b""
             last = block[-1:]
     lines = lines or returns
@@ -664,9 +666,11 @@ def _json_found(path: Path) -> list[str]:
 
 def _object(text: str) -> dict[str, Any]:
     try:
-        value = _decode(text)
+        value = _decode(text.rstrip())
     except json.JSONDecodeError as error:
-        raise _Wrong(f"not JSON: {error.msg} at column {error.colno}: {_shown(text)}") from None
+        raise _Wrong(
+            f"not JSON ({error.msg}, column {error.colno}): {_shown(text.strip())}"
+        ) from None
     except (ValueError, RecursionError) as error:
         raise _Wrong(f"not to be read as JSON: {error}") from None
     if not isinstance(value, dict):

@@ -354,14 +354,17 @@ class Outcomes:
         """
         least, largest = returns.min(), returns.max()
         edges = np.unique(returns)
-        if edges.size > MOST_LEVELS:
+        binned = edges.size > MOST_LEVELS
+        if binned:
             split = np.sort(returns)[np.arange(MOST_LEVELS) * returns.size // MOST_LEVELS]
             edges = np.unique(split)
         code = 2 * (np.searchsorted(edges, returns, "right") - 1)
         code += 0 if success is None else success
         used, level, size = np.unique(code, return_inverse=True, return_counts=True)
-        centre = np.bincount(level, returns - least) / size + least
-        order = np.lexsort((used, np.clip(centre, least, largest)))
+        centre = edges[used // 2]
+        if binned:
+            centre = np.bincount(level, returns - centre[level]) / size + centre
+        order = np.lexsort((used, centre))
         table = np.zeros(2 * edges.size, np.intp)
         table[used[order]] = np.arange(used.size)
         if success is None:
