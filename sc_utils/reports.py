@@ -44,7 +44,7 @@ class _Table(NamedTuple):
     meaning: str
     caption: str
     head: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
     more: int
 
 
@@ -66,7 +66,8 @@ def as_text(diagnosis: Diagnosis) -> str:
     Examples
     --------
     >>> from sc_utils import Log, Tally, diagnose
-    >>> answers = Log(range(8), [0] * 8, [0] * 4 + [1] * 4, [0, 0, 0, 0, 1, 1, 1, 1])
+    >>> won = [False] * 4 + [True] * 4
+    >>> answers = Log(range(8), [0] * 8, [0] * 4 + [1] * 4, won)
     >>> print(as_text(diagnose(Tally.from_log(answers))).splitlines()[0])
     8 episodes, 8 decisions, 1 state, 2 actions.
     """
@@ -109,7 +110,8 @@ def as_html(diagnosis: Diagnosis) -> str:
     Examples
     --------
     >>> from sc_utils import Log, Tally, diagnose
-    >>> answers = Log(range(8), [0] * 8, [0] * 4 + [1] * 4, [0, 0, 0, 0, 1, 1, 1, 1])
+    >>> won = [False] * 4 + [True] * 4
+    >>> answers = Log(range(8), [0] * 8, [0] * 4 + [1] * 4, won)
     >>> page = as_html(diagnose(Tally.from_log(answers)))
     >>> page.startswith("<!doctype html>"), "<script" in page
     (True, False)
