@@ -366,7 +366,7 @@ class _Table:
         return cls(
             np.concatenate([state[often], pooled]),
             np.concatenate([columns[often], pool[pooled]]),
-            n,
+            np.asarray(n, np.float64),
             diversity,
             np.where(diversity > 1e-12, np.maximum(judged, 0), 0),
         )
@@ -405,7 +405,8 @@ class _Pairs:
         """
         twice = 2 * self.x / np.maximum(self.n, 1)
         below = self.total + twice * self.lucky
-        return np.divide(self.n - 1 + twice, below, out=np.zeros_like(below), where=self.known)
+        ratio = np.divide(self.n - 1 + twice, below, out=np.zeros_like(below), where=self.known)
+        return np.asarray(ratio)
 
     @property
     def influence(self) -> Array:
@@ -833,8 +834,7 @@ def _sweep(tally: Tally, confidence: float) -> tuple[tuple[ThresholdReport, ...]
         gain = _around(unit * values[k, 1], unit**2 * variances[k, 1], df, confidence)
         seen = (
             min(values[k, 2], value[0]) > 0
-            and max(signal.p_value(), replace(own, value=np.asarray(own.value)).p_value())
-            <= 1 - confidence
+            and max(signal.p_value(), own.p_value()) <= 1 - confidence
         )
         louder = float(np.sqrt(values[k, 2] / value[0])) if seen else np.nan
         reports.append(
@@ -843,7 +843,9 @@ def _sweep(tally: Tally, confidence: float) -> tuple[tuple[ThresholdReport, ...]
                 success_rate=float(labels[k] @ episodes / episodes.sum()),
                 influence=signal.estimate(confidence),
                 amplification=louder,
-                alignment=_clipped(_around(values[k, 3], variances[k, 3], df, confidence), seen),
+                alignment=_clipped(
+                    _around(values[k, 3], variances[k, 3], df, confidence), bool(seen)
+                ),
                 gain=gain,
             )
         )
@@ -872,14 +874,14 @@ def _proxies(part: _Part, labels: Iterable[Array]) -> Array:
 
     Gains are those of the scaled return; the last two are the label's influence and its alignment.
     """
-    table, E = _Table.of(part), max(part.episodes.sum(), 1)
+    table, E = _Table.of(part), np.maximum(part.episodes.sum(), 1)
     n, own = part.add(part.N.sum(axis=1)), part.add(part.N @ part.y) / E
     plain = _Pairs.of(table, part.y, part.y)
     faithful = _spread(own, plain.influence, _judged(own, table, plain.known))
     found = [faithful]
     for label in labels:
         one = _Pairs.of(table, label, label)
-        d_plus = part.add(part.N @ label) / max(part.episodes @ label, 1)
+        d_plus = part.add(part.N @ label) / np.maximum(part.episodes @ label, 1)
         two = _Pairs.of(table, label, part.y)
         lift = np.divide(
             two.within - two.total / np.maximum(two.n - 1, 1),
