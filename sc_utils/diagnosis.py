@@ -229,14 +229,17 @@ class Diagnosis:
 
 
 def diagnose(tally: Tally, *, confidence: float = 0.95) -> Diagnosis:
-    r"""Judge a counted log: is there influence in it, and what would another round give?
+    r"""Judge a counted log: whether there is influence, and what another round would give.
 
     In a state, with y the outcomes (as successes) of its n visits, :math:`n_a` of them with action
     a, and P the sum of :math:`y_i y_j` over pairs of *different* visits, :math:`P_a` over those
     with action a,
 
-    .. math:: \hat I(s) = \frac{n - 1}{P} \sum_a \frac{P_a}{n_a - 1} - 1, \qquad
-              \hat\Gamma = \sum_s \hat d_+(s) \hat I(s) .
+    .. math:: \hat I(s) = \frac{n - 1 + 2V}{P + 2V q}
+              \Bigl(\sum_a \frac{P_a}{n_a - 1} - \frac{P}{n - 1}\Bigr), \qquad
+              \hat\Gamma = \sum_s \hat d_+(s) \hat I(s) ,
+
+    with V the mean of y and q the sum of its squares.
 
     Without influence, outcomes are exchangeable among the visits to a state: its mean is 0, and
     its variance is that over all permutations. Actions seen once are pooled, since a visit without
@@ -363,7 +366,7 @@ class _Table:
         return cls(
             np.concatenate([state[often], pooled]),
             np.concatenate([columns[often], pool[pooled]]),
-            n,
+            np.asarray(n, np.float64),
             diversity,
             np.where(diversity > 1e-12, np.maximum(judged, 0), 0),
         )
@@ -394,12 +397,21 @@ class _Pairs:
         return (self.total > 0) & (self.x**2 >= (2 - 1e-9) * self.lucky)
 
     @property
+    def factor(self) -> Array:
+        """Return 1 / (n V^2), as pairs know it; 0 where they do not.
+
+        A pair of successes takes part in its own V. Without the term 2 V, found by trying,
+        influence in states of five visits would be overstated by a third, or half.
+        """
+        twice = 2 * self.x / np.maximum(self.n, 1)
+        below = self.total + twice * self.lucky
+        ratio = np.divide(self.n - 1 + twice, below, out=np.zeros_like(below), where=self.known)
+        return np.asarray(ratio)
+
+    @property
     def influence(self) -> Array:
         """The estimate; 0 where there is none."""
-        ratio = np.divide(
-            (self.n - 1) * self.within, self.total, out=np.ones_like(self.n), where=self.known
-        )
-        return np.asarray(ratio - 1)
+        return np.asarray((self.within - self.total / np.maximum(self.n - 1, 1)) * self.factor)
 
 
 def _per_success(part: _Part) -> Array:
@@ -446,13 +458,13 @@ class _Null:
     @classmethod
     def of(cls, table: _Table, y: Array) -> "_Null":
         n_a, pairs = table.N.sum(axis=1), _Pairs.of(table, y, y)
-        S, K = table.visits.size, table.add(np.ones(len(n_a)))
+        K = table.add(np.ones(len(n_a)))
         totals = np.stack([table.add(column) for column in table.N.T], axis=1)
         n = pairs.n
         z = y - (totals @ y / np.maximum(n, 1))[:, np.newaxis]
         m_2, m_4 = ((totals * z**k).sum(axis=1) / np.maximum(n, 1) for k in (2, 4))
         variance = _variance_of_pairs(table, n_a, n, m_2, m_4)
-        factor = np.divide(n - 1, pairs.total, out=np.zeros(S), where=pairs.known)
+        factor = pairs.factor
         noise = np.maximum(K - 1, 0) * m_2 * n / np.maximum(n - 1, 1)
         return cls(
             np.maximum(variance, 0) * factor**2 * (K > 1),
@@ -578,7 +590,7 @@ def _mean(values: Array, weights: Array) -> tuple[float, float]:
 
 
 def _proportion(y: Array, episodes: Array, confidence: float) -> Estimate:
-    """Clopper and Pearson's interval; for worths between 0 and 1, with as many coins as tell as much."""
+    """Clopper and Pearson's interval; other worths count as the coins that tell as much."""
     n, (mean, variance) = episodes.sum(), _mean(y, episodes)
     spread = mean * (1 - mean)
     if spread > 1e-12 and n > 1:
@@ -822,8 +834,7 @@ def _sweep(tally: Tally, confidence: float) -> tuple[tuple[ThresholdReport, ...]
         gain = _around(unit * values[k, 1], unit**2 * variances[k, 1], df, confidence)
         seen = (
             min(values[k, 2], value[0]) > 0
-            and max(signal.p_value(), replace(own, value=np.asarray(own.value)).p_value())
-            <= 1 - confidence
+            and max(signal.p_value(), own.p_value()) <= 1 - confidence
         )
         louder = float(np.sqrt(values[k, 2] / value[0])) if seen else np.nan
         reports.append(
@@ -832,7 +843,9 @@ def _sweep(tally: Tally, confidence: float) -> tuple[tuple[ThresholdReport, ...]
                 success_rate=float(labels[k] @ episodes / episodes.sum()),
                 influence=signal.estimate(confidence),
                 amplification=louder,
-                alignment=_clipped(_around(values[k, 3], variances[k, 3], df, confidence), seen),
+                alignment=_clipped(
+                    _around(values[k, 3], variances[k, 3], df, confidence), bool(seen)
+                ),
                 gain=gain,
             )
         )
@@ -861,14 +874,14 @@ def _proxies(part: _Part, labels: Iterable[Array]) -> Array:
 
     Gains are those of the scaled return; the last two are the label's influence and its alignment.
     """
-    table, E = _Table.of(part), max(part.episodes.sum(), 1)
+    table, E = _Table.of(part), np.maximum(part.episodes.sum(), 1)
     n, own = part.add(part.N.sum(axis=1)), part.add(part.N @ part.y) / E
     plain = _Pairs.of(table, part.y, part.y)
     faithful = _spread(own, plain.influence, _judged(own, table, plain.known))
     found = [faithful]
     for label in labels:
         one = _Pairs.of(table, label, label)
-        d_plus = part.add(part.N @ label) / max(part.episodes @ label, 1)
+        d_plus = part.add(part.N @ label) / np.maximum(part.episodes @ label, 1)
         two = _Pairs.of(table, label, part.y)
         lift = np.divide(
             two.within - two.total / np.maximum(two.n - 1, 1),

@@ -82,7 +82,7 @@ def test_moments_are_those_of_all_permutations(action, y):
     pooled = [b if a.count(b) > 1 else -1 for b in a]
     n, z0, q = len(z), np.array(z), sum(x * x for x in z)
     squares = [_between(pooled, x) for x in permutations(z0 - z0.mean())]
-    scale = (n - 1) / (sum(z) ** 2 - q)
+    scale = (n - 1 + 2 * sum(z) / n) / (sum(z) ** 2 - q + 2 * sum(z) / n * q)
     assert float(null.noise[0]) == pytest.approx(np.mean(squares) * scale, rel=1e-9)
 
 
@@ -106,9 +106,9 @@ def test_without_influence_the_estimate_is_unbiased_whatever_the_behaviour():
         for a in product(range(3), repeat=5):
             value = estimate(a, wins)[0]
             largest = max(largest, abs(value))
-            mean += chance * np.prod([pi[b] for b in a]) * Fraction(value).limit_denominator(10**4)
+            mean += chance * np.prod([pi[b] for b in a]) * Fraction(value).limit_denominator(10**5)
     assert mean == 0
-    assert largest > 1
+    assert largest > 0.5
 
 
 def test_pairs_are_unbiased_for_squares_of_success_rates():
@@ -121,18 +121,18 @@ def test_pairs_are_unbiased_for_squares_of_success_rates():
             chance *= q[a] if y else 1 - q[a]
         _, table, part = estimate(action, wins)
         pairs = room._Pairs.of(table, part.y, part.y)
-        within += chance * Fraction(float(pairs.within[0])).limit_denominator(10**4)
+        within += chance * Fraction(float(pairs.within[0])).limit_denominator(10**5)
     assert within == sum(n[a] * q[a] ** 2 for a in (0, 1))
 
 
 def test_an_estimate_by_hand():
-    # n = 4, two wins out of three with action 0, none... P = 2, P_0 = 2: (3/2) (2/2) - 1
-    assert estimate([0, 0, 0, 1, 1], [1, 1, 0, 0, 0])[0] == pytest.approx(4 / 2 * 2 / 2 - 1)
-    assert estimate([0, 0, 1, 1], [1, 0, 0, 1])[0] == -1
+    # P = P_0 = 2, V = 2/5: (4 + 4/5) / (2 + 8/5) (2/2 - 2/4)
+    assert estimate([0, 0, 0, 1, 1], [1, 1, 0, 0, 0])[0] == pytest.approx(2 / 3)
+    assert estimate([0, 0, 1, 1], [1, 0, 0, 1])[0] == pytest.approx(-2 / 3)
     assert estimate([0, 0, 1, 1], [1, 1, 1, 1])[0] == 0
 
 
-@given(st.integers(2, 7), st.integers(2, 7), st.data())
+@given(st.integers(3, 9), st.integers(3, 9), st.data())
 def test_skill_has_hardly_a_bias_without_influence(r, t, data):
     n, wins = r + t, data.draw(st.integers(2, r + t))
     table = room._Table(np.array([0, 0]), np.zeros((2, 2)), np.array([n]), np.ones(1), np.ones(1))
@@ -145,7 +145,7 @@ def test_skill_has_hardly_a_bias_without_influence(r, t, data):
         plug += chance * float(
             sum(p * np.log(p * n / m) for p, m in zip(share, (r, t), strict=True) if p > 0)
         )
-    assert abs(mean) < max(0.03, 0.35 * plug)
+    assert abs(mean) < max(0.05, 0.35 * plug)
 
 
 # Against exact values
@@ -198,7 +198,7 @@ def test_the_interval_covers_real_influence(S, visits, Q):
     rng, truth = np.random.default_rng([S, visits]), np.var(Q) / np.mean(Q) ** 2
     found = [diagnose(bandit_log(Q, S * visits, rng, S)) for _ in range(80)]
     values = np.array([d.influence.value for d in found])
-    assert abs(values.mean() - truth) < 3.5 * values.std() / 80**0.5 + 0.03 * truth
+    assert abs(values.mean() - truth) < 3.5 * values.std() / 80**0.5 + 0.12 * truth * (visits < 100)
     for name in ("influence", "balanced"):
         covered = [getattr(d, name).low <= truth <= getattr(d, name).high for d in found]
         assert np.mean(covered) >= 0.95 - 2.8 * (0.05 * 0.95 / 80) ** 0.5
