@@ -20,7 +20,8 @@ def influence(acts, won):
         n_a = acts.count(a)
         P_a = sum(won[i] * won[j] for i, j in pairs if acts[i] == acts[j] == a)
         total += Fraction(P_a, n_a - 1)
-    return Fraction(n - 1, P) * total - 1
+    V = Fraction(sum(won), n)
+    return (n - 1 + 2 * V) / (P + 2 * V * sum(won)) * (total - Fraction(P, n - 1))
 
 
 @pytest.mark.parametrize("sizes", [(2, 2), (2, 3, 2), (5, 2)])
