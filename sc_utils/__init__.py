@@ -23,6 +23,15 @@ from sc_utils.conditioning import (
     successful_visits,
     total_variation,
 )
+from sc_utils.diagnosis import (
+    Caution,
+    Choice,
+    Diagnosis,
+    Estimate,
+    StateReport,
+    ThresholdReport,
+    diagnose,
+)
 from sc_utils.environments import (
     any_ending,
     bandit,
@@ -34,7 +43,13 @@ from sc_utils.environments import (
     return_at_least,
     slippery_grid,
 )
-from sc_utils.intervals import noncentral_interval, noncentral_p_value, successes_needed
+from sc_utils.intervals import (
+    noncentral_interval,
+    noncentral_p_value,
+    noncentrality_needed,
+    scaled_interval,
+    successes_needed,
+)
 from sc_utils.labels import (
     OptimalLabel,
     alignment,
@@ -58,9 +73,12 @@ from sc_utils.luck import (
     outcome_variance,
 )
 from sc_utils.mdp import Evaluation, SuccessMDP, evaluate, maximise_success
+from sc_utils.readers import MalformedLine, UnreadableLog, read_tally
+from sc_utils.reports import as_html, as_text
 from sc_utils.rounds import exact_rounds, sampled_rounds, wright_fisher
 from sc_utils.sampling import sample_counts, sample_log
 from sc_utils.sweeps import sweep
+from sc_utils.tallies import Tally
 from sc_utils.trust_region import (
     Certificate,
     GapClosed,
@@ -88,8 +106,12 @@ from sc_utils.updates import (
 )
 
 __all__ = [
+    "Caution",
     "Certificate",
+    "Choice",
     "Counts",
+    "Diagnosis",
+    "Estimate",
     "Evaluation",
     "GapClosed",
     "ImprovementBounds",
@@ -98,13 +120,20 @@ __all__ = [
     "Log",
     "LossCertificate",
     "LuckDecomposition",
+    "MalformedLine",
     "OptimalLabel",
     "OutcomeVariance",
+    "StateReport",
     "SuccessMDP",
+    "Tally",
+    "ThresholdReport",
+    "UnreadableLog",
     "action_influence",
     "alignment",
     "amplification",
     "any_ending",
+    "as_html",
+    "as_text",
     "bandit",
     "best_of_n",
     "best_of_n_step",
@@ -117,6 +146,7 @@ __all__ = [
     "chunked",
     "condition_on_failure",
     "condition_on_success",
+    "diagnose",
     "doob_transform",
     "escape_luck",
     "estimate_influence",
@@ -140,18 +170,21 @@ __all__ = [
     "negative_log_likelihood",
     "noncentral_interval",
     "noncentral_p_value",
+    "noncentrality_needed",
     "optimal_label",
     "outcome_advantage",
     "outcome_variance",
     "policy_movement",
     "positive_ending",
     "random_mdp",
+    "read_tally",
     "relative_improvement",
     "return_at_least",
     "reverse_kl_reach",
     "sample_counts",
     "sample_log",
     "sampled_rounds",
+    "scaled_interval",
     "slippery_grid",
     "step_for_radius",
     "success_ratio",

@@ -13,12 +13,17 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 from scipy.optimize.elementwise import find_root
-from scipy.special import chndtr, gammaln, ive, ndtri
-from scipy.stats import chi2
+from scipy.special import chdtri, chndtr, gammaln, ive, ndtri
 
 from sc_utils.probabilities import Array, as_array, as_count, first, place
 
-__all__ = ["noncentral_interval", "noncentral_p_value", "successes_needed"]
+__all__ = [
+    "noncentral_interval",
+    "noncentral_p_value",
+    "noncentrality_needed",
+    "scaled_interval",
+    "successes_needed",
+]
 
 TOLERANCES: Any = {"xatol": 1e-10, "xrtol": 1e-12}
 UNIFORM_ORDER = 50.0  # from which order the Bessel function's uniform expansion serves
@@ -119,6 +124,114 @@ def noncentral_interval(
     return low, high
 
 
+def scaled_interval(
+    estimate: ArrayLike,
+    df: ArrayLike,
+    scale: ArrayLike,
+    slope: ArrayLike,
+    *,
+    confidence: float = 0.95,
+) -> tuple[Array, Array]:
+    r"""Return the signals that an estimate, of known variance, does not speak against.
+
+    The estimate of the signal gamma has nearly the law of
+    :math:`\delta (\chi^2_\mathrm{df}(\gamma / \delta) - \mathrm{df})`, whose scale gives it the
+    variance that such a signal has:
+
+    .. math:: 2\, \mathrm{df}\, \delta^2 + 4 \gamma \delta
+              = 2\, \mathrm{df}\, \mathrm{scale}^2 + \mathrm{slope} \cdot \gamma .
+
+    Parameters
+    ----------
+    estimate
+        Of the signal, mean gamma; it may be negative. Any shape that broadcasts with the others.
+    df, scale
+        Above 0; they describe the estimate where there is no signal.
+    slope
+        Increase of the variance per unit of the signal, at least 0; with 4 scale the law is a
+        scaled noncentral one throughout.
+    confidence
+        In (0, 1).
+
+    Returns
+    -------
+    low, high
+        Each of the estimate's shape, 0 <= low <= high; low is 0 if and only if the upper tail
+        test does not reject that there is no signal.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range; the message names the entry.
+
+    Examples
+    --------
+    >>> low, high = scaled_interval(0.19, 1, 0.01, 0.04)
+    >>> [round(float(x), 4) for x in (low, high)], round(float(noncentral_interval(20, 1)[0]), 2)
+    ([0.0571, 0.4139], 5.71)
+
+    Notes
+    -----
+    The match of two moments is Satterthwaite's (1946).
+    """
+    level = 1 - _as_fraction(confidence, "confidence")
+    G, k, c, slope = np.broadcast_arrays(
+        as_array(estimate, "estimate"),
+        *(as_array(x, n) for x, n in [(df, "df"), (scale, "scale"), (slope, "slope")]),
+    )
+    for values, name, wrong in [
+        (k, "df", k <= 0),
+        (c, "scale", c <= 0),
+        (slope, "slope", slope < 0),
+    ]:
+        if wrong.any():
+            where = first(wrong)
+            least = "not be negative" if name == "slope" else "be positive"
+            raise ValueError(f"{place(name, where)} must {least}, got {values[where]}")
+    middle = np.maximum(G, 0)
+    steep = np.maximum(slope, 4 * c)
+    beyond = (2 * np.sqrt(middle + k * c) + (2 - ndtri(level / 4)) * np.sqrt(steep)) ** 2
+
+    def excess(at: Array, G: Array, k: Array, c: Array, slope: Array) -> Array:
+        right = k * c**2 + slope * at / 2
+        delta = right / (np.sqrt(at**2 + k * right) + at)  # without cancellation
+        return _p_value(np.maximum(k + G / delta, 0), k, at / delta) - level
+
+    low = _root(excess, middle, np.zeros_like(middle), G, k, c, slope)
+    high = _root(excess, middle, beyond, G, k, c, slope)
+    return low, high
+
+
+def noncentrality_needed(df: float, *, level: float = 0.05, power: float = 0.8) -> float:
+    r"""Return the noncentrality at which the upper tail test at `level` has this `power`.
+
+    Parameters
+    ----------
+    df
+        Degrees of freedom, above 0.
+    level, power
+        Of the test, in (0, 1), with level < power.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of its range.
+
+    Examples
+    --------
+    >>> round(noncentrality_needed(1), 3)
+    7.849
+    """
+    alpha, power = _as_fraction(level, "level"), _as_fraction(power, "power")
+    if not df > 0:
+        raise ValueError(f"df must be positive, got {df}")
+    if not alpha < power:
+        raise ValueError(f"power must exceed the level, got power {power} and level {alpha}")
+    critical = chdtri(df, alpha)
+    most = (np.sqrt(critical) - ndtri(1 - power) + np.sqrt(df) + 2) ** 2
+    return float(brentq(lambda at: chndtr(critical, df, at) - (1 - power), 0, most, xtol=1e-12))
+
+
 def successes_needed(
     influence: float, n_actions: int, *, level: float = 0.05, power: float = 0.8
 ) -> float:
@@ -160,18 +273,11 @@ def successes_needed(
     -----
     Cohen (1988), chapter 7.
     """
-    alpha, power = _as_fraction(level, "level"), _as_fraction(power, "power")
     if not influence > 0:
         raise ValueError(f"influence must be positive, got {influence}")
     if as_count(n_actions, "n_actions") < 2:
         raise ValueError("n_actions must be at least 2: with one action there is no influence")
-    if not alpha < power:
-        raise ValueError(f"power must exceed the level, got power {power} and level {alpha}")
-    df = n_actions - 1
-    critical = chi2.isf(alpha, df)
-    most = (np.sqrt(critical) - ndtri(1 - power) + np.sqrt(df) + 2) ** 2
-    needed = brentq(lambda at: chndtr(critical, df, at) - (1 - power), 0, most, xtol=1e-12)
-    return float(needed / influence)
+    return noncentrality_needed(n_actions - 1, level=level, power=power) / influence
 
 
 def _p_value(t: Array, df: Array, at: Array) -> Array:
