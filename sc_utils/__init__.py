@@ -41,7 +41,13 @@ from sc_utils.environments import (
     return_at_least,
     slippery_grid,
 )
-from sc_utils.intervals import noncentral_interval, noncentral_p_value, successes_needed
+from sc_utils.intervals import (
+    noncentral_interval,
+    noncentral_p_value,
+    noncentrality_needed,
+    scaled_interval,
+    successes_needed,
+)
 from sc_utils.labels import (
     OptimalLabel,
     alignment,
@@ -146,6 +152,7 @@ __all__ = [
     "negative_log_likelihood",
     "noncentral_interval",
     "noncentral_p_value",
+    "noncentrality_needed",
     "optimal_label",
     "outcome_advantage",
     "outcome_variance",
@@ -159,6 +166,7 @@ __all__ = [
     "sample_counts",
     "sample_log",
     "sampled_rounds",
+    "scaled_interval",
     "slippery_grid",
     "step_for_radius",
     "success_ratio",

@@ -29,7 +29,8 @@ __all__ = [
 POWER = 0.8
 TARGETS = (0.01, 0.03, 0.1, 0.3)
 MOST_THRESHOLDS = 16
-SWEEP_GROUPS = 16  # of which the jackknife of each threshold leaves one out
+COARSE = 16  # parts of the log, of which a jackknife that is dear leaves one out
+LEAST_DF = 0.1  # below which a chi-squared law is a point at 0
 FEW_VISITS = 5  # to an action
 ALARM = 0.01  # level of the tests behind a caution
 
@@ -345,20 +346,23 @@ class _Table:
 
     @classmethod
     def of(cls, part: _Part) -> "_Table":
-        S, n_a = part.n_states, part.N.sum(axis=1)
+        return cls.pool(part.state, part.n_states, part.N.sum(axis=1), part.N)
+
+    @classmethod
+    def pool(cls, state: Integers, S: int, n_a: Array, columns: Array) -> "_Table":
         once, often = n_a == 1, n_a > 1
-        lone = np.bincount(part.state[once], minlength=S)
-        pool = np.zeros((S, part.y.size))
-        np.add.at(pool, part.state[once], part.N[once])
+        lone = np.bincount(state[once], minlength=S)
+        pool = np.zeros((S, columns.shape[1]))
+        np.add.at(pool, state[once], columns[once])
         pooled = np.flatnonzero(lone > 1)
-        n, alike, repeated = (part.add(x) for x in (n_a, n_a * (n_a - 1), n_a * often))
+        n, alike, repeated = (np.bincount(state, x, S) for x in (n_a, n_a * (n_a - 1), n_a * often))
         kept = np.maximum(n - (lone == 1), 1)
         with np.errstate(invalid="ignore", divide="ignore"):
             diversity = 1 - alike / (n * (n - 1))
             judged = (repeated - alike / np.maximum(kept - 1, 1)) / kept
         return cls(
-            np.concatenate([part.state[often], pooled]),
-            np.concatenate([part.N[often], pool[pooled]]),
+            np.concatenate([state[often], pooled]),
+            np.concatenate([columns[often], pool[pooled]]),
             n,
             diversity,
             np.where(diversity > 1e-12, np.maximum(judged, 0), 0),
@@ -514,7 +518,8 @@ class _Signal:
         """Return where there is evidence, and degrees of freedom and scale."""
         known = (self.variance > 0) & (self.noise > 0) & np.isfinite(self.value)
         variance, noise = (np.where(known, x, 1.0) for x in (self.variance, self.noise))
-        return known, 2 * noise**2 / variance, variance / (2 * noise)
+        df = np.maximum(2 * noise**2 / variance, LEAST_DF)
+        return known, df, np.sqrt(variance / (2 * df))
 
     def p_value(self) -> Array:
         known, df, scale = self._law()
@@ -600,7 +605,7 @@ def _grown(rate: Estimate, growth: Estimate) -> Estimate:
         return Estimate(0.0, 0.0, 1.0)
     down = np.hypot(r - r_low, at - min(growth.low, at))
     up = np.hypot(r_high - r, max(growth.high, at) - at)
-    return Estimate(*(float(min(np.exp(x), 1.0)) for x in (r + at, r + at - down, r + at + up)))
+    return Estimate(*(float(np.exp(min(x, 0.0))) for x in (r + at, r + at - down, r + at + up)))
 
 
 def _holm(p: Array, tested: NDArray[np.bool_]) -> Array:
@@ -632,12 +637,12 @@ class _Verdict:
         balanced = signals["balanced"].estimate(level) if tally.single else None
         twice = signals["skill"].estimate(level)
         table = _Table.of(whole)
-        judged = _judged(
-            _per_success(whole), table, _Pairs.of(table, whole.y, whole.y).known
-        )
+        judged = _judged(_per_success(whole), table, _Pairs.of(table, whole.y, whole.y).known)
         deterministic = _deterministic(self.log, level) if tally.single else None
         sweep, best = _sweep(tally, level)
-        growth = Estimate(*np.log1p(np.maximum([influence.value, influence.low, influence.high], 0)))
+        growth = Estimate(
+            *np.log1p(np.maximum([influence.value, influence.low, influence.high], 0))
+        )
         skill = Estimate(twice.value / 2, twice.low / 2, twice.high / 2)
         found = Diagnosis(
             episodes=int(whole.episodes.sum()),
@@ -669,27 +674,31 @@ class _Verdict:
         blocks = [np.array([g]) for g in range(len(self.tally.counts))]
         known_actions = self.tally.actions is not None
         values, spread = _jackknife(self.log, _statistics, blocks)
+        coarse = [np.arange(k, len(blocks), COARSE) for k in range(min(COARSE, len(blocks)))]
+        skill, skill_spread = _jackknife(self.log, _total_skill, coarse)
         table = _Table.of(whole)
         null, pairs = _Null.of(table, whole.y), _Pairs.of(table, whole.y, whole.y)
         tested = pairs.known & (null.variance > 0) & known_actions
         signals = {}
         weights = {"influence": _per_success, "balanced": _per_prompt, "skill": _per_success}
-        for k, (name, weight) in enumerate(weights.items()):
-            w, times = weight(whole), 2 if name == "skill" else 1  # 2 KL is an influence, if small
+        estimates = [(values[0], spread[0]), (values[1], spread[1])]
+        estimates += [(2 * skill[0], 4 * skill_spread[0])]  # 2 KL is an influence, if small
+        for (name, weight), (value, jackknife) in zip(weights.items(), estimates, strict=True):
+            w = weight(whole)
             share = _judged(w, table, pairs.known)
             signals[name] = _Signal(
-                np.asarray(times * values[k] if known_actions else np.nan),
+                np.asarray(value if known_actions else np.nan),
                 np.asarray((w**2 @ null.variance) / share**2 if share > 0 else 0.0),
                 np.asarray((w @ null.noise) / share if share > 0 else 0.0),
-                np.asarray(times**2 * spread[k]),
+                np.asarray(jackknife),
                 np.asarray(null.log_chance[tested].sum()),
             )
         factor = _factor(table)
         each = _Signal(
-            values[3:] if known_actions else np.full_like(values[3:], np.nan),
+            values[2:] if known_actions else np.full_like(values[2:], np.nan),
             np.where(tested, null.variance * factor**2, 0),
             np.where(tested, null.noise * factor, 0),
-            spread[3:],
+            spread[2:],
             null.log_chance,
         )
         return signals, self._reports(whole, each, tested)
@@ -726,13 +735,15 @@ class _Verdict:
 
 def _factor(table: _Table) -> Array:
     """Return what a state's influence is scaled by, for the actions that cannot be compared."""
-    nothing = np.where(table.diversity > 1e-12, np.nan, 1.0)  # with one action there is no influence
+    nothing = np.where(
+        table.diversity > 1e-12, np.nan, 1.0
+    )  # with one action there is no influence
     nothing[np.isnan(table.diversity)] = np.nan
     return np.divide(table.diversity, table.judged, out=nothing, where=table.judged > 0)
 
 
 def _statistics(part: _Part) -> Array:
-    """Return Gamma, its balanced version, the skill, and the influence of each state."""
+    """Return Gamma, its balanced version, and the influence of each state."""
     table = _Table.of(part)
     pairs, d_plus, even = _Pairs.of(table, part.y, part.y), _per_success(part), _per_prompt(part)
     shares = [_judged(w, table, pairs.known) if w.any() else 0.0 for w in (d_plus, even)]
@@ -741,10 +752,15 @@ def _statistics(part: _Part) -> Array:
         [
             _spread(d_plus, pairs.influence, shares[0]),
             _spread(even, pairs.influence, shares[1]),
-            _spread(d_plus, _skill(table, part.y), shares[0]),
         ],
         each,
     )
+
+
+def _total_skill(part: _Part) -> Array:
+    table, d_plus = _Table.of(part), _per_success(part)
+    share = _judged(d_plus, table, _Pairs.of(table, part.y, part.y).known) if d_plus.any() else 0.0
+    return np.array([_spread(d_plus, _skill(table, part.y), share)])
 
 
 def _mean_return(tally: Tally, confidence: float) -> Estimate | None:
@@ -795,7 +811,7 @@ def _sweep(tally: Tally, confidence: float) -> tuple[tuple[ThresholdReport, ...]
         return _proxies(part, labels)
 
     G = len(tally.counts)
-    blocks = [np.arange(k, G, SWEEP_GROUPS) for k in range(min(SWEEP_GROUPS, G))]
+    blocks = [np.arange(k, G, COARSE) for k in range(min(COARSE, G))]
     value, variance = _jackknife(log, statistics, blocks)
     values, variances = (x[1:].reshape(-1, 4) for x in (value, variance))
     unit, df = used[-1] - used[0], len(blocks) - 1
@@ -804,9 +820,11 @@ def _sweep(tally: Tally, confidence: float) -> tuple[tuple[ThresholdReport, ...]
     for k, theta in enumerate(thresholds):
         signal = _label_signal(log.part(), labels[k], values[k, 0], variances[k, 0])
         gain = _around(unit * values[k, 1], unit**2 * variances[k, 1], df, confidence)
-        seen = min(values[k, 2], value[0]) > 0 and max(
-            signal.p_value(), replace(own, value=np.asarray(own.value)).p_value()
-        ) <= 1 - confidence
+        seen = (
+            min(values[k, 2], value[0]) > 0
+            and max(signal.p_value(), replace(own, value=np.asarray(own.value)).p_value())
+            <= 1 - confidence
+        )
         louder = float(np.sqrt(values[k, 2] / value[0])) if seen else np.nan
         reports.append(
             ThresholdReport(
@@ -814,9 +832,7 @@ def _sweep(tally: Tally, confidence: float) -> tuple[tuple[ThresholdReport, ...]
                 success_rate=float(labels[k] @ episodes / episodes.sum()),
                 influence=signal.estimate(confidence),
                 amplification=louder,
-                alignment=_clipped(
-                    _around(values[k, 3], variances[k, 3], df, confidence), seen
-                ),
+                alignment=_clipped(_around(values[k, 3], variances[k, 3], df, confidence), seen),
                 gain=gain,
             )
         )
@@ -835,7 +851,9 @@ def _finite(values: Array) -> Array:
 def _clipped(estimate: Estimate, seen: bool) -> Estimate:
     if not seen:
         return Estimate(np.nan, -1.0, 1.0)
-    return Estimate(*(float(np.clip(x, -1, 1)) for x in (estimate.value, estimate.low, estimate.high)))
+    return Estimate(
+        *(float(np.clip(x, -1, 1)) for x in (estimate.value, estimate.low, estimate.high))
+    )
 
 
 def _proxies(part: _Part, labels: Iterable[Array]) -> Array:
@@ -911,21 +929,22 @@ def _honest_gain(
 # What may be wrong
 
 
-def _association(table: _Table, contrasts: Iterable[Array]) -> float:
-    """Test whether actions differ, state by state, between groups of episodes; by permutations."""
+def _association(table: _Table, n_a: Array, signed: Array) -> float:
+    """Test whether actions differ, state by state, between groups of episodes; by permutations.
+
+    `signed`, shape (R, C), counts decisions with a sign that the groups have, in C ways.
+    """
     value = variance = noise = 0.0
-    n_a = table.N.sum(axis=1)
-    K = table.add(np.ones(len(n_a)))
-    for x in contrasts:
-        p = _Pairs.of(table, x, x)
-        squares = p.lucky  # of a label that is +1 or -1: the visits
-        m_2 = squares / np.maximum(p.n, 1) - (p.x / np.maximum(p.n, 1)) ** 2
-        mean = p.x / np.maximum(p.n, 1)
-        m_4 = (1 - mean**2) * (1 + 3 * mean**2)
-        s_2 = m_2 * p.n / np.maximum(p.n - 1, 1)
+    n, K = table.add(n_a), table.add(np.ones(len(n_a)))
+    at_least_one, left = np.maximum(n, 1), np.maximum(n - 1, 1)
+    for x_a in signed.T:
+        X = table.add(x_a)
+        mean = X / at_least_one
+        m_2, m_4 = 1 - mean**2, (1 - mean**2) * (1 + 3 * mean**2)
+        s_2 = m_2 * n / left
         w = np.divide(1, s_2, out=np.zeros_like(s_2), where=(s_2 > 1e-12) & (K > 1))
-        value += float(w @ (p.within - p.total / np.maximum(p.n - 1, 1)))
-        variance += float(w**2 @ np.maximum(_variance_of_pairs(table, n_a, p.n, m_2, m_4), 0))
+        value += float(w @ (table.add((x_a**2 - n_a) / (n_a - 1)) - (X**2 - n) / left))
+        variance += float(w**2 @ np.maximum(_variance_of_pairs(table, n_a, n, m_2, m_4), 0))
         noise += float(np.maximum(K - 1, 0) @ (w * s_2))
     if not variance > 0:
         return 1.0
@@ -936,22 +955,19 @@ def _association(table: _Table, contrasts: Iterable[Array]) -> float:
 def _habits(tally: Tally) -> tuple[float, float]:
     """Return p values: of no drift of the actions between halves, of no habits of episodes."""
     G = len(tally.counts)
-    part = _Part(
-        tally.state,
-        len(tally.states),
-        np.ascontiguousarray(tally.counts.sum(axis=2).T, np.float64),
-        np.ones(G),
-        np.ones(G),
-    )
-    table, half = _Table.of(part), G // 2
+    half = G // 2
     late = np.where(np.arange(G) < half, -1.0, 1.0)
-    drift = _association(table, [late])
-    if tally.single:
-        return drift, 1.0
-    walsh = [
-        np.array([(-1.0) ** (k & (g % half)).bit_count() for g in range(G)]) for k in range(1, half)
-    ]
-    return drift, _association(table, walsh)
+    signs = [np.ones(G), late]
+    if not tally.single:  # Walsh's functions: all contrasts between the groups of a half
+        signs += [
+            np.array([(-1.0) ** (k & (g % half)).bit_count() for g in range(G)])
+            for k in range(1, half)
+        ]
+    visits = tally.counts.sum(axis=2).astype(np.float64)
+    signed = np.stack([sign @ visits for sign in signs], axis=1)
+    table = _Table.pool(tally.state, len(tally.states), signed[:, 0], signed)
+    n_a, drift, habits = table.N[:, 0], table.N[:, 1:2], table.N[:, 2:]
+    return _association(table, n_a, drift), _association(table, n_a, habits)
 
 
 def _cautions(tally: Tally, whole: _Part, found: Diagnosis) -> Iterable[Caution]:
@@ -964,7 +980,9 @@ def _cautions(tally: Tally, whole: _Part, found: Diagnosis) -> Iterable[Caution]
             f"{found.success_rate.high:.3g}.",
         )
     elif successes < 30:
-        yield Caution("success", f"Only {successes:.4g} successes: whatever is read from them is vague.")
+        yield Caution(
+            "success", f"Only {successes:.4g} successes: whatever is read from them is vague."
+        )
     if tally.actions is None:
         yield Caution(
             "coverage",
@@ -996,9 +1014,7 @@ def _cautions(tally: Tally, whole: _Part, found: Diagnosis) -> Iterable[Caution]
     )
 
 
-def _of_actions(
-    tally: Tally, whole: _Part, found: Diagnosis, pair_n: Array
-) -> Iterable[Caution]:
+def _of_actions(tally: Tally, whole: _Part, found: Diagnosis, pair_n: Array) -> Iterable[Caution]:
     states = np.bincount(tally.state[pair_n > 0], minlength=whole.n_states)
     if (states <= 1).all():
         yield Caution(

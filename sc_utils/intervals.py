@@ -179,7 +179,11 @@ def scaled_interval(
         as_array(estimate, "estimate"),
         *(as_array(x, n) for x, n in [(df, "df"), (scale, "scale"), (slope, "slope")]),
     )
-    for values, name, wrong in [(k, "df", k <= 0), (c, "scale", c <= 0), (slope, "slope", slope < 0)]:
+    for values, name, wrong in [
+        (k, "df", k <= 0),
+        (c, "scale", c <= 0),
+        (slope, "slope", slope < 0),
+    ]:
         if wrong.any():
             where = first(wrong)
             least = "not be negative" if name == "slope" else "be positive"

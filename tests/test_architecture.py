@@ -41,6 +41,7 @@ ROOMS: dict[str, set[str]] = {
 # What a room must do without, so that what it says holds for more than it was written for.
 FOREIGN = {
     "symbolic": {"numpy", "scipy", "matplotlib"},
+    "diagnosis": {"gymnasium", "matplotlib", "sympy"},
     "figures": {"scipy", "sympy", "gymnasium"},
     "interactive": {"scipy", "sympy", "gymnasium", "matplotlib"},
     "mdp": {"gymnasium", "matplotlib", "sympy"},
