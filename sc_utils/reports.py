@@ -140,7 +140,19 @@ def as_html(diagnosis: Diagnosis) -> str:
     body.append("</main>")
     title = f"<title>{escape(headline)} \u2013 diagnosis of a log</title>"
     return "\n".join(
-        [*HEAD, title, "<style>", _looks(), "</style>", "<body>", *body, "</body>", "</html>", ""]
+        [
+            *HEAD,
+            title,
+            "<style>",
+            _looks(),
+            "</style>",
+            "</head>",
+            "<body>",
+            *body,
+            "</body>",
+            "</html>",
+            "",
+        ]
     )
 
 
@@ -251,6 +263,15 @@ def _numbers(diagnosis: Diagnosis) -> list[_Number]:
                 _plain,
                 "The influence, if the verifier always judges an answer alike: then one exact"
                 " round solves every prompt that was solved once.",
+            )
+        )
+    if diagnosis.mean_return is not None:
+        found.append(
+            _number(
+                "Mean return",
+                diagnosis.mean_return,
+                _plain,
+                "Of an episode; what the gains below are added to.",
             )
         )
     if diagnosis.judged < 0.995:
@@ -389,7 +410,10 @@ def _span(estimate: Estimate, write: _Writer) -> str:
     if math.isnan(estimate.low) or math.isnan(estimate.high):
         return ""
     decimals = _decimals(estimate)
-    return f"{write(estimate.low, decimals)} to {write(estimate.high, decimals)}"
+    low = write(estimate.low, decimals)
+    if estimate.low > 0 and not any(c in "123456789" for c in low):
+        low = write(estimate.low)  # above zero, and be it by little
+    return f"{low} to {write(estimate.high, decimals)}"
 
 
 def _with_span(estimate: Estimate, write: _Writer) -> str:

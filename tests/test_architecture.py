@@ -31,7 +31,6 @@ ROOMS: dict[str, set[str]] = {
     "rounds": {"conditioning", "logs", "luck", "mdp", "probabilities", "sampling"},
     "sampling": {"absorption", "logs", "mdp", "probabilities"},
     "sweeps": {"probabilities", "progress"},
-    "diagnosis": {"intervals", "probabilities", "tallies"},
     "reports": {"diagnosis", "figures"},
     "readers": {"progress", "tallies"},
     "__main__": {"diagnosis", "readers", "reports"},
