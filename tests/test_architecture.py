@@ -31,6 +31,7 @@ ROOMS: dict[str, set[str]] = {
     "rounds": {"conditioning", "logs", "luck", "mdp", "probabilities", "sampling"},
     "sampling": {"absorption", "logs", "mdp", "probabilities"},
     "sweeps": {"probabilities", "progress"},
+    "diagnosis": {"intervals", "probabilities", "tallies"},
     "reports": {"diagnosis", "figures"},
     "readers": {"progress", "tallies"},
     "__main__": {"diagnosis", "readers", "reports"},
