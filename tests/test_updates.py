@@ -300,7 +300,11 @@ def test_two_posteriors(B, rng):
     exact = success_step(ONE, CHANCES, eta)
     error = np.sqrt(exact * (1 - exact) / seen.size)
     assert (np.abs(np.bincount(seen) / seen.size - exact) < 4.5 * error).all()
-    varied = climb(lambda pi: -B * (1 - CHANCES) @ pi - rel_entr(pi, ONE).sum(), ONE)
+    raw = np.bincount(acts, np.exp(B * won))  # weighted by the outcome itself, as without a critic
+    assert (np.abs(raw / raw.sum() - exact) < 4.5 * error).all()
+    joint = ONE * [CHANCES, (1 - CHANCES) * np.exp(-B)]  # of outcome and action, given the event
+    np.testing.assert_allclose(joint.sum(axis=0) / joint.sum(), exact, rtol=1e-12)
+    varied = climb(lambda pi: -rel_entr(pi * [CHANCES, 1 - CHANCES], joint).sum(), ONE)
     np.testing.assert_allclose(exponential_tilt(ONE, CHANCES, 1 / B), varied, atol=1e-6)
 
 
@@ -348,8 +352,10 @@ def test_weights_of_a_prompt_by_running_the_estimators(group, rng):
     rules = {
         1.0: R / group,
         scaled: np.divide(centred, deviation, out=np.zeros_like(R), where=deviation > 0) / group,
+        1 - 1 / group: centred / group,
         (1 - (1 - RATE) ** group) / RATE: R / np.maximum(right, 1),
     }
+    assert len(rules) == 4
     slope = ONE * (CHANCES - RATE)
     for weight, rule in rules.items():
         pushes = np.einsum("mg,mga->ma", rule, np.eye(3)[acts] - ONE)
@@ -433,7 +439,7 @@ def test_where_everything_succeeds_too():
 
 def test_a_rare_success_keeps_its_digits():
     step = best_of_n_step([0.5, 0.5], [0, 2e-12], 2)
-    assert float(step) == pytest.approx(1e-12, rel=1e-9)
+    assert float(step) == pytest.approx(1e-12, rel=1e-9, abs=0)
 
 
 def test_an_action_never_played_stays_so():
