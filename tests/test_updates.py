@@ -381,7 +381,7 @@ def test_pooled_successes_climb_the_logarithm_of_the_mean(rng):
 
 
 def test_first_gradient_with_shared_parameters(rng):
-    """The mean score of successes, drawn by play, against differences of the exact rate."""
+    """The mean score of successes, by sums and by play, against differences of the exact rate."""
     mdp, features = random_mdp(4, 3, rng=rng), rng.normal(size=(4, 3, 2))
     theta = np.array([0.4, -0.3])
 
@@ -390,8 +390,13 @@ def test_first_gradient_with_shared_parameters(rng):
 
     slope = approx_fprime(theta, lambda u: np.log(evaluate(mdp, play(u)).success_rate), 1e-7)
     policy = play(theta)
-    log = sample_log(mdp, policy, 60_000, rng=rng)
     scores = features - np.einsum("sa,sak->sk", policy, features)[:, None]
+    here = evaluate(mdp, policy)
+    of_wins = here.visits * here.V / here.success_rate
+    teacher = condition_on_success(policy, here.Q)
+    exact = np.einsum("s,sa,sak->k", of_wins, teacher, scores)
+    np.testing.assert_allclose(exact, slope, rtol=1e-5)
+    log = sample_log(mdp, policy, 60_000, rng=rng)
     sums = [np.bincount(log.episode, x) for x in scores[log.state, log.action].T]
     won = np.bincount(log.episode, log.success) > 0
     of_successes = np.array(sums)[:, won]
