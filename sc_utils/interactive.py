@@ -313,9 +313,9 @@ class RivalUpdates:
             f"Here five updates of the policy {policy} would be compared, success probabilities "
             f"{Q}; it needs JavaScript. What it shows: at equal movement in χ² no policy gains "
             "more than the trust-region path. Best of n and a penalty on χ² stay on it. The "
-            "exponential tilt starts along it and then falls below; guidance starts below it "
-            "and meets it at success conditioning. All that can grow without bound end at the "
-            "best action."
+            "exponential tilt starts along it, but need not stay on it; guidance need not even "
+            "start along it, and meets it at success conditioning. All that can grow without "
+            "bound end at the best actions."
         )
         return inline("rivals.js", self.state, instead)
 

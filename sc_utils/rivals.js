@@ -75,7 +75,7 @@ export const UPDATES = {
   },
   guidance: {
     name: "guidance, weight γ",
-    rule: "∝ π₀ Q^γ: it starts along log Q, and passes π₊ at γ = 1.",
+    rule: "∝ π₀ Q^γ, a tilt by log Q: through π₊ at γ = 1. What never succeeds is dropped at once.",
     label: "weight γ",
     range: wide,
     at: octaves,

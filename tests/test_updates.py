@@ -300,7 +300,11 @@ def test_two_posteriors(B, rng):
     exact = success_step(ONE, CHANCES, eta)
     error = np.sqrt(exact * (1 - exact) / seen.size)
     assert (np.abs(np.bincount(seen) / seen.size - exact) < 4.5 * error).all()
-    varied = climb(lambda pi: -B * (1 - CHANCES) @ pi - rel_entr(pi, ONE).sum(), ONE)
+    raw = np.bincount(acts, np.exp(B * won))  # weighted by the outcome itself, as without a critic
+    assert (np.abs(raw / raw.sum() - exact) < 4.5 * error).all()
+    joint = ONE * [CHANCES, (1 - CHANCES) * np.exp(-B)]  # of outcome and action, given the event
+    np.testing.assert_allclose(joint.sum(axis=0) / joint.sum(), exact, rtol=1e-12)
+    varied = climb(lambda pi: -rel_entr(pi * [CHANCES, 1 - CHANCES], joint).sum(), ONE)
     np.testing.assert_allclose(exponential_tilt(ONE, CHANCES, 1 / B), varied, atol=1e-6)
 
 
@@ -348,8 +352,10 @@ def test_weights_of_a_prompt_by_running_the_estimators(group, rng):
     rules = {
         1.0: R / group,
         scaled: np.divide(centred, deviation, out=np.zeros_like(R), where=deviation > 0) / group,
+        1 - 1 / group: centred / group,
         (1 - (1 - RATE) ** group) / RATE: R / np.maximum(right, 1),
     }
+    assert len(rules) == 4
     slope = ONE * (CHANCES - RATE)
     for weight, rule in rules.items():
         pushes = np.einsum("mg,mga->ma", rule, np.eye(3)[acts] - ONE)
@@ -375,7 +381,7 @@ def test_pooled_successes_climb_the_logarithm_of_the_mean(rng):
 
 
 def test_first_gradient_with_shared_parameters(rng):
-    """The mean score of successes, drawn by play, against differences of the exact rate."""
+    """The mean score of successes, by sums and by play, against differences of the exact rate."""
     mdp, features = random_mdp(4, 3, rng=rng), rng.normal(size=(4, 3, 2))
     theta = np.array([0.4, -0.3])
 
@@ -384,8 +390,13 @@ def test_first_gradient_with_shared_parameters(rng):
 
     slope = approx_fprime(theta, lambda u: np.log(evaluate(mdp, play(u)).success_rate), 1e-7)
     policy = play(theta)
-    log = sample_log(mdp, policy, 60_000, rng=rng)
     scores = features - np.einsum("sa,sak->sk", policy, features)[:, None]
+    here = evaluate(mdp, policy)
+    of_wins = here.visits * here.V / here.success_rate
+    teacher = condition_on_success(policy, here.Q)
+    exact = np.einsum("s,sa,sak->k", of_wins, teacher, scores)
+    np.testing.assert_allclose(exact, slope, rtol=1e-5)
+    log = sample_log(mdp, policy, 60_000, rng=rng)
     sums = [np.bincount(log.episode, x) for x in scores[log.state, log.action].T]
     won = np.bincount(log.episode, log.success) > 0
     of_successes = np.array(sums)[:, won]
@@ -433,7 +444,7 @@ def test_where_everything_succeeds_too():
 
 def test_a_rare_success_keeps_its_digits():
     step = best_of_n_step([0.5, 0.5], [0, 2e-12], 2)
-    assert float(step) == pytest.approx(1e-12, rel=1e-9)
+    assert float(step) == pytest.approx(1e-12, rel=1e-9, abs=0)
 
 
 def test_an_action_never_played_stays_so():
