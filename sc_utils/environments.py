@@ -1,4 +1,4 @@
-"""Where decision processes come from: bandits, chance, grids, Gymnasium, Blackjack, chunks.
+"""Where decision processes come from: bandits, chance, grids, text, Gymnasium, Blackjack, chunks.
 
 Every function returns a `SuccessMDP`. Discounting enters as a *hazard*: before each step takes
 effect, the episode fails with that probability. An episode that would succeed after T steps then
@@ -31,6 +31,7 @@ __all__ = [
     "bandit",
     "blackjack",
     "chunked",
+    "expressions",
     "from_gymnasium",
     "positive_ending",
     "random_mdp",
@@ -121,6 +122,64 @@ def random_mdp(n_states: int, n_actions: int, *, rng: np.random.Generator) -> Su
     column = rng.integers(S, size=row.size)
     transition = csr_array((stays.ravel(), (row, column)), shape=(S * A, S))
     return SuccessMDP(transition, success, rng.dirichlet(np.ones(S)), np.arange(S))
+
+
+def expressions(n_digits: int = 9) -> SuccessMDP:
+    """Return the process of writing ``d + e`` or ``d × e``, token by token, for a given number.
+
+    The prompt is a number, uniform among those that two digits from 1 to `n_digits` have as a sum
+    or as a product; the answer is a digit, an operator and a digit, and succeeds if its value is
+    the prompt. What is no expression fails at its first wrong token.
+
+    Parameters
+    ----------
+    n_digits
+        D, from 1 to 9. Nine digits give 39 prompts, to which 162 answers are possible.
+
+    Returns
+    -------
+    SuccessMDP
+        The actions are the D + 2 tokens: the digits 1, ..., D, then + and ×. The states are the
+        prefixes of answers, labelled as they are read: ``"12="``, ``"12=3"``, ``"12=3×"``. They are
+        ordered by prompt, then by length (1, D and 2 D of them), digit and operator.
+
+    Raises
+    ------
+    TypeError
+        If `n_digits` is not an integer.
+    ValueError
+        If it is not between 1 and 9.
+
+    Examples
+    --------
+    >>> mdp = expressions()
+    >>> mdp.labels[[0, 1, 10]].tolist(), mdp.n_states, mdp.n_actions
+    (['1=', '1=1', '1=1+'], 1092, 11)
+    """
+    D = as_count(n_digits, "n_digits")
+    if D > 9:
+        raise ValueError(f"n_digits must be at most 9, got {D}")
+    digits = "123456789"[:D]
+    value = {f"{d}+{e}": int(d) + int(e) for d, e in product(digits, repeat=2)}
+    value |= {f"{d}×{e}": int(d) * int(e) for d, e in product(digits, repeat=2)}
+    prompts = sorted(set(value.values()))
+    prefixes = ["", *digits, *(d + operator for d, operator in product(digits, "+×"))]
+    labels = [f"{prompt}={prefix}" for prompt in prompts for prefix in prefixes]
+    number = {label: s for s, label in enumerate(labels)}
+    tokens = [*digits, "+", "×"]
+    A = len(tokens)
+    success = np.zeros((len(labels), A))
+    rows, columns = [], []
+    for (s, label), (a, token) in product(enumerate(labels), enumerate(tokens)):
+        if label + token in number:
+            rows.append(s * A + a)
+            columns.append(number[label + token])
+        else:
+            prompt, answer = (label + token).split("=")
+            success[s, a] = value.get(answer) == int(prompt)
+    moves = csr_array((np.ones(len(rows)), (rows, columns)), shape=(success.size, len(labels)))
+    start = np.array([label.endswith("=") for label in labels]) / len(prompts)
+    return SuccessMDP(moves, success, start, np.array(labels))
 
 
 def slippery_grid(

@@ -10,8 +10,8 @@ from typing import Any
 
 import autograd.numpy as np
 from autograd import value_and_grad
+from autograd.extend import defvjp, primitive
 from autograd.misc import flatten
-from autograd.scipy.special import logsumexp
 from numpy.random import Generator
 from numpy.typing import ArrayLike, NDArray
 
@@ -218,13 +218,15 @@ def train(
     if not rate > 0:
         raise ValueError(f"rate must be positive, got {rate}")
     theta, unflatten = flatten(network)
-    descent = value_and_grad(lambda theta, x, picked: _loss(unflatten(theta), x, picked))
+    descent = value_and_grad(_loss)
     mean, square = np.zeros_like(theta), np.zeros_like(theta)
     with progress_bar(steps, "step") as bar:
         for step in range(steps):
-            watch(step, unflatten(theta))
+            current = unflatten(theta)
+            watch(step, current)
             rows = draw(len(x), size=batch) if batch < len(x) else slice(None)
-            loss, slope = descent(theta, x[rows], picked[rows])
+            loss, gradient = descent(current, x[rows], picked[rows])
+            slope = flatten(gradient)[0]
             if not np.isfinite(loss):
                 raise FloatingPointError(f"the loss is {loss} after {step} steps: lower the rate")
             mean = 0.9 * mean + 0.1 * slope
@@ -289,13 +291,43 @@ def _perceptron(layer: dict[str, Array], x: Array) -> Any:
     return np.tensordot(hidden * (hidden > 0), layer["down"], 1)
 
 
-def _normalise(x: Array) -> Any:
-    centred = x - np.mean(x, axis=-1, keepdims=True)
-    return centred / np.sqrt(np.mean(centred**2, axis=-1, keepdims=True) + 1e-5)
+@primitive  # type: ignore[untyped-decorator]
+def _normalise(x: Array) -> Array:
+    centred = x - x.mean(axis=-1, keepdims=True)
+    normal: Array = centred / _spread(centred)
+    return normal
 
 
-def _log_softmax(x: Array) -> Any:
-    return x - logsumexp(x, axis=-1, keepdims=True)
+@primitive  # type: ignore[untyped-decorator]
+def _log_softmax(x: Array) -> Array:
+    less = x - x.max(axis=-1, keepdims=True)
+    logs: Array = less - np.log(np.exp(less).sum(axis=-1, keepdims=True))
+    return logs
+
+
+def _spread(centred: Array) -> Array:
+    spread: Array = np.sqrt((centred**2).mean(axis=-1, keepdims=True) + 1e-5)
+    return spread
+
+
+def _normalise_back(y: Array, x: Array) -> Callable[[Array], Array]:
+    spread = _spread(x - x.mean(axis=-1, keepdims=True))
+
+    def back(g: Array) -> Array:
+        along = g - y * (g * y).mean(axis=-1, keepdims=True)
+        slope: Array = (along - along.mean(axis=-1, keepdims=True)) / spread
+        return slope
+
+    return back
+
+
+def _log_softmax_back(y: Array, x: Array) -> Callable[[Array], Array]:
+    return lambda g: g - np.exp(y) * g.sum(axis=-1, keepdims=True)
+
+
+# Autograd could find these by itself, but takes a third longer over each step.
+defvjp(_normalise, _normalise_back)
+defvjp(_log_softmax, _log_softmax_back)
 
 
 def _loss(network: Network, x: Array, picked: Array) -> Any:

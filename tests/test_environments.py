@@ -21,6 +21,7 @@ from sc_utils.environments import (
     bandit,
     blackjack,
     chunked,
+    expressions,
     from_gymnasium,
     positive_ending,
     random_mdp,
@@ -845,3 +846,62 @@ def test_looking_over_a_shoulder_misleads():
     would = cards @ evaluate(table, policy).Q[at]  # the dealer's card does not know the hand
     np.testing.assert_allclose(noted, [0.387, 0.269], atol=0.004)
     np.testing.assert_allclose(would, [0.281, 0.305], atol=0.001)
+
+
+# Expressions
+
+
+def written(label, n_digits):
+    """Every expression that completes a label, by Python's own arithmetic: does it succeed?"""
+    prompt, prefix = label.split("=")
+    digits = "123456789"[:n_digits]
+    every = [d + o + e for d in digits for o in "+×" for e in digits]
+    return {
+        text: eval(text.replace("×", "*")) == int(prompt)
+        for text in every
+        if text.startswith(prefix)
+    }
+
+
+@pytest.mark.parametrize("n_digits", [1, 2, 4, 9])
+def test_expressions_succeed_where_arithmetic_says_so(n_digits):
+    mdp = expressions(n_digits)
+    well_formed = (mdp.success > 0) | (np.diff(mdp.transition.indptr) > 0).reshape(
+        mdp.success.shape
+    )
+    last = np.char.str_len(np.char.partition(mdp.labels, "=")[:, 2]) == 2
+    well_formed[last, :n_digits] = True
+    uniform = well_formed / well_formed.sum(axis=1, keepdims=True)
+    e = evaluate(mdp, uniform)
+    for label, value in zip(mdp.labels, e.V, strict=True):
+        outcomes = list(written(label, n_digits).values())
+        assert value == pytest.approx(np.mean(outcomes), rel=1e-12, abs=1e-15)
+    n_prompts = (mdp.initial > 0).sum()
+    assert e.success_rate == pytest.approx(1 / n_prompts, rel=1e-12)
+
+
+def test_nine_digits_make_39_prompts_and_162_right_answers():
+    mdp = expressions()
+    starts = [label[:-1] for label in mdp.labels[mdp.initial > 0]]
+    products = {d * e for d in range(1, 10) for e in range(1, 10)}
+    assert sorted(map(int, starts)) == sorted(products | set(range(2, 19)))
+    assert len(starts) == 39
+    assert mdp.success.sum() == 2 * 81  # each expression is right for one prompt
+    assert mdp.labels[28:31].tolist() == ["2=", "2=1", "2=2"]
+    assert mdp.labels[28 + 10 :][:3].tolist() == ["2=1+", "2=1×", "2=2+"]
+
+
+def test_what_is_no_expression_fails_at_once():
+    mdp = expressions(3)
+    state = {label: s for s, label in enumerate(mdp.labels.tolist())}
+    plus, times = 3, 4
+    for label, token in [("6=", plus), ("6=2", 0), ("6=2×", times)]:
+        assert mdp.failure[state[label], token] == 1
+    assert mdp.success[state["6=2×"], 2] == 1
+    assert mdp.failure[state["6=2×"], 0] == 1
+
+
+@pytest.mark.parametrize("n_digits", [0, 10])
+def test_expressions_refuse_digits_that_are_none(n_digits):
+    with pytest.raises(ValueError, match=f"n_digits must be at .*got {n_digits}"):
+        expressions(n_digits)

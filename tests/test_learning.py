@@ -12,6 +12,7 @@ from scipy.optimize import brentq
 from scipy.special import comb, rel_entr
 from scipy.stats import binom, t
 
+from sc_utils import networks
 from sc_utils.conditioning import (
     action_influence,
     condition_on_success,
@@ -20,7 +21,7 @@ from sc_utils.conditioning import (
     successful_visits,
     total_variation,
 )
-from sc_utils.environments import bandit, from_gymnasium, positive_ending
+from sc_utils.environments import bandit, expressions, from_gymnasium, positive_ending
 from sc_utils.learning import certify, negative_log_likelihood
 from sc_utils.logs import Log
 from sc_utils.luck import doob_transform, luck_decomposition
@@ -637,3 +638,220 @@ def test_confidence_is_a_probability(confidence):
     message = re.escape(f"confidence must lie between 0 and 1, got {confidence}")
     with pytest.raises(ValueError, match=message):
         certify(a_log(), BEHAVIOUR, POLICY, confidence=confidence)
+
+
+# Language models: every answer can be listed
+
+
+def answers(mdp, policy):
+    """Every three-token answer of every prompt: its probability, and whether it is right."""
+    D = mdp.n_actions - 2
+    p = np.reshape(policy, (-1, 1 + 3 * D, D + 2))
+    end = p[:, 1 + D :, :D].reshape(-1, D, 2, D)
+    listed = p[:, 0, :D].reshape(-1, D, 1, 1) * p[:, 1 : 1 + D, D:, np.newaxis] * end
+    right = mdp.success.reshape(p.shape)[:, 1 + D :, :D].reshape(end.shape) > 0
+    return listed.reshape(len(p), -1), right.reshape(len(p), -1)
+
+
+@given(st.integers(0, 2**32))
+def test_every_right_answer_has_the_same_nats(seed):
+    mdp = expressions(3)
+    pi_0 = np.random.default_rng(seed).dirichlet(np.ones(5), mdp.n_states)
+    e = evaluate(mdp, pi_0)
+    before, right = answers(mdp, pi_0)
+    after, _ = answers(mdp, condition_on_success(pi_0, e.Q))
+    V = (before * right).sum(axis=1)
+    lift = np.where(right, after / before, np.nan)
+    np.testing.assert_allclose(np.nanmin(lift, axis=1), 1 / V, rtol=1e-9)
+    np.testing.assert_allclose(np.nanmax(lift, axis=1), 1 / V, rtol=1e-9)
+    np.testing.assert_allclose((after * right).sum(axis=1), 1, rtol=1e-9)
+    nats = luck_decomposition(mdp, e)
+    assert nats.skill == pytest.approx(V / V.sum() @ np.log(1 / V), rel=1e-9)
+    assert nats.transition == pytest.approx(0, abs=1e-12)
+
+
+def test_a_verifier_that_errs_gives_answers_different_nats():
+    noisy = bandit([0.2, 0.6])
+    lift = condition_on_success([[0.5, 0.5]], noisy.success) / 0.5
+    assert lift[0, 1] == pytest.approx(3 * lift[0, 0])  # V = 0.4: neither is 1 / V
+    assert lift.max() < 1 / 0.4
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_the_first_success_of_n_tries_by_listing_all_tries(n):
+    p, right = np.array([0.5, 0.2, 0.2, 0.1]), np.array([False, True, False, True])
+    kept = np.zeros(4)
+    for tries in np.ndindex(*[4] * n):
+        good = [a for a in tries if right[a]]
+        kept[good[0] if good else tries[0]] += np.prod(p[list(tries)])
+    V, c = 0.3, 1 - 0.7**n
+    np.testing.assert_allclose(kept[right], c * p[right] / V, rtol=1e-12)
+    np.testing.assert_allclose(kept[~right], (1 - c) * p[~right] / (1 - V), rtol=1e-12)
+
+
+@pytest.mark.parametrize("n", [1, 4, 50])
+def test_best_of_n_with_its_failures_reaches_pass_at_n(rng, n):
+    mdp = expressions(3)
+    pi_0 = rng.dirichlet(np.ones(5), mdp.n_states)
+    e = evaluate(mdp, pi_0)
+    V = e.V[mdp.initial > 0]
+    c = 1 - (1 - V) ** n
+    up, down = (np.repeat(x, 10)[:, np.newaxis] for x in (c / V, (1 - c) / (1 - V)))
+    kept = up * e.Q + down * (1 - e.Q)
+    imitator = condition_on_success(pi_0, kept / kept.max())
+    assert evaluate(mdp, imitator).success_rate == pytest.approx(c.mean(), rel=1e-9)
+
+
+@pytest.mark.parametrize("n", [1, 3, 10])
+def test_best_of_n_climbs_a_sum_of_failures(rng, n):
+    logits, right = rng.normal(size=(2, 5)), np.array([[1, 0, 0, 0, 0], [0, 1, 1, 0, 0]])
+
+    def chance(logits):
+        p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        return p, (p * right).sum(axis=1)
+
+    def objective(logits):
+        return -sum((1 - chance(logits)[1]) ** k / k for k in range(1, n + 1)).mean()
+
+    p, V = chance(logits)
+    success = p * right / V[:, np.newaxis]
+    weight = (1 - (1 - V) ** n)[:, np.newaxis] / 2
+    slope = weight * (success - p)  # of the log-likelihood of what is kept
+    for where in np.ndindex(2, 5):
+        step = np.zeros((2, 5))
+        step[where] = 1e-6
+        numeric = (objective(logits + step) - objective(logits - step)) / 2e-6
+        assert slope[where] == pytest.approx(numeric, rel=1e-5, abs=1e-9)
+
+
+@given(st.lists(st.floats(0.01, 0.99), min_size=2, max_size=6), st.integers(1, 200))
+def test_pass_at_k_lies_between_powers_of_the_hardest_prompt(V, k):
+    mu = np.arange(1.0, len(V) + 1)
+    mu /= mu.sum()
+    missed, v = mu @ (1 - np.array(V)) ** k, min(V)
+    assert mu[np.argmin(V)] * (1 - v) ** k <= missed * (1 + 1e-12)
+    assert missed <= (1 - v) ** k * (1 + 1e-12)
+
+
+def test_a_model_that_is_right_more_often_can_pass_less():
+    able, even = np.array([0.99, 0.99, 0.001]), np.array([0.05, 0.05, 0.05])
+
+    def passed(V, k):
+        return 1 - ((1 - V) ** k).mean()
+
+    assert passed(able, 1) > 10 * passed(even, 1)
+    assert passed(able, 1000) < passed(even, 1000) - 0.1
+
+
+class Writer:
+    """Expressions of three digits, and a small network that was taught to guess them."""
+
+    def __init__(self):
+        self.rng, self.mdp = np.random.default_rng(16), expressions(3)
+        labels = [label.split("=") for label in self.mdp.labels.tolist()]
+        numbers = sorted({number for number, _ in labels})
+        read = [[5 + numbers.index(n), *map("123+×".index, t)] for n, t in labels]
+        self.last = np.array([len(tokens) - 1 for tokens in read])
+        padded = [tokens + [-1] * (3 - len(tokens)) for tokens in read]
+        self.x = networks.one_hot(padded, 5 + len(numbers))
+        write = np.zeros((len(numbers), 10, 5))
+        write[:, 0, :3] = write[:, 4:, :3] = 1 / 3
+        write[:, 1:4, 3:] = 1 / 2
+        log = sample_log(self.mdp, write.reshape(-1, 5), 2000, rng=self.rng)
+        new = networks.new_transformer(5 + len(numbers), 5, 3, width=32, heads=4, rng=self.rng)
+        self.start = self.teach(new, self.rows(log, slice(None)), 80, 0.005)
+        self.base = evaluate(self.mdp, self.policy(self.start))
+
+    def rows(self, log, where):
+        return log.state[where].reshape(-1, 3), log.action[where].reshape(-1, 3)
+
+    def policy(self, network):
+        logs = networks.log_probabilities(network, self.x)
+        return np.exp(logs[np.arange(len(self.x)), self.last])
+
+    def teach(self, network, data, steps=120, rate=0.01, **options):
+        state, action = data
+        return networks.train(
+            network,
+            self.x[state[:, 2]],
+            action,
+            np.ones(action.shape),
+            steps=steps,
+            batch=64,
+            rate=rate,
+            rng=self.rng,
+            **options,
+        )
+
+    def wins(self, policy, n=1500):
+        log = sample_log(self.mdp, policy, n, rng=self.rng)
+        return self.rows(log, log.success)
+
+    def rate(self, network):
+        return evaluate(self.mdp, self.policy(network)).success_rate
+
+    def drop(self, network):
+        e = self.base
+        return excess(e, e.policy) - excess(e, self.policy(network))
+
+
+@pytest.fixture(scope="module")
+def writer():
+    return Writer()
+
+
+def test_one_round_teaches_a_network_and_its_loss_never_promises_too_much(writer):
+    rho_0, nats = writer.base.success_rate, luck_decomposition(writer.mdp, writer.base)
+    assert rho_0 == pytest.approx(1 / 7, rel=0.1)
+    fresh = sample_log(writer.mdp, writer.base.policy, 20_000, rng=writer.rng)
+    for _ in range(3):
+        seen = []
+        writer.teach(
+            writer.start,
+            writer.wins(writer.base.policy),
+            watch=lambda step, net, seen=seen: seen.append(net) if step % 30 == 0 else None,
+        )
+        for net in seen:
+            drop, rate = writer.drop(net), writer.rate(net)
+            assert rho_0 * np.exp(drop) <= rate * (1 + 1e-9)
+            assert drop <= nats.skill <= np.log(1 / rho_0)
+            assert certify(fresh, writer.base.policy, writer.policy(net)).low < rate
+        assert writer.rate(seen[-1]) > 0.8 > 5 * rho_0
+
+
+def test_answers_without_a_verdict_teach_nothing(writer):
+    state, action = writer.wins(writer.base.policy)
+    log = sample_log(writer.mdp, writer.base.policy, 2 * len(state), rng=writer.rng)
+    whole = np.repeat(np.bincount(log.episode) == 3, np.bincount(log.episode))
+    random = [x[: len(state)] for x in writer.rows(log, whole)]
+    shuffled = 10 * (writer.rng.permutation(state)[:, :1] // 10) + state % 10
+    for data in (random, (shuffled, action)):
+        net = writer.teach(writer.start, data)
+        assert writer.rate(net) < 2 * writer.base.success_rate
+        assert writer.drop(net) < 0.1
+
+
+def test_a_prompt_without_a_success_is_not_learnt(writer):
+    state, action = writer.wins(writer.base.policy)
+    prompt = int(np.bincount(state[:, 0]).argmax())
+    known = state[:, 0] != prompt
+    net = writer.teach(writer.start, (state[known], action[known]))
+    V = evaluate(writer.mdp, writer.policy(net)).V
+    others = (writer.mdp.initial > 0) & (np.arange(V.size) != prompt)
+    assert V[prompt] < 0.5 < 0.85 < V[others].mean()
+
+
+def test_rounds_raise_success_and_consume_diversity(writer):
+    def differ(network):
+        p, right = answers(writer.mdp, writer.policy(network))
+        p = p * right / (p * right).sum(axis=1, keepdims=True)
+        return 1 - (p**2).sum(axis=1).mean()
+
+    network, rates, spread = writer.start, [], [differ(writer.start)]
+    for _ in range(4):
+        network = writer.teach(network, writer.wins(writer.policy(network), 600))
+        rates.append(writer.rate(network))
+        spread.append(differ(network))
+    assert rates[-1] > rates[0] > 0.75
+    assert rates[-1] > 0.97
+    assert spread[-1] < spread[0] - 0.02
