@@ -166,6 +166,15 @@ def test_a_scaled_answer_improves_every_cell_of_the_lake(scale):
     assert (there.V >= e.V * (1 + action_influence(e.policy, e.Q)) - 1e-12).all()
 
 
+def test_the_limit_of_scaling_is_the_greedy_step():
+    e = evaluate(lake(True), np.full((11, 4), 0.25))
+    logits = 3_000 * (np.log(e.Q) - np.log1p(-e.Q))
+    best = np.isclose(e.Q, e.Q.max(axis=1, keepdims=True), rtol=1e-9)
+    np.testing.assert_allclose(
+        softmax(logits, axis=1), best / best.sum(axis=1, keepdims=True), atol=1e-6
+    )
+
+
 def test_half_an_answer_can_be_worse_than_none():
     e = evaluate(mdp := lake(True), np.full((11, 4), 0.25))
     assert evaluate(mdp, scaled(e.policy, e.Q, 0)).success_rate < e.success_rate
