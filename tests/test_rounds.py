@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from scipy.special import rel_entr
 from scipy.stats import multinomial
 
 from sc_utils.conditioning import action_influence, condition_on_success, merge_states
@@ -488,14 +489,73 @@ def test_the_price_needs_exact_rounds():
     assert max(paid) > 10 * np.log(5)
 
 
-def pooled(evaluations, weights):
-    """Successful decisions of several teachers, counted together."""
-    flows = sum(
-        w * e.visits[:, np.newaxis] * e.policy * e.Q
-        for w, e in zip(weights, evaluations, strict=True)
-    )
+def outcomes(mdp):
+    """The law of the next state, and success as one more, of shape (S, A, S + 1)."""
+    S, A = mdp.success.shape
+    moves = mdp.transition.toarray().reshape(S, A, S)
+    return np.concatenate([moves, mdp.success[:, :, np.newaxis]], axis=2)
+
+
+@settings(max_examples=40)
+@given(mdps_with_policies(full_support=False))
+def test_a_round_pays_its_price_and_the_worlds_share(case):
+    """What the price falls by is all there is: the round, and what start and moves still lack.
+
+    Two actions are the same, so that a best policy may mix them; the behaviour leaves actions
+    out, and may have states without hope.
+    """
+    mdp, policy = case
+    law = outcomes(mdp)
+    law[:, -1] = law[np.arange(mdp.n_states), mdp.success.argmax(axis=1)]
+    mdp = SuccessMDP.from_dense(law[:, :, :-1], law[:, :, -1], mdp.initial)
+    assume(evaluate(mdp, policy).success_rate > 0)
+    played = law * (policy > 0)[:, :, np.newaxis]
+    best = maximise_success(SuccessMDP.from_dense(played[..., :-1], played[..., -1], mdp.initial))
+    star = policy * np.isclose(best.Q, best.V[:, np.newaxis], rtol=1e-10, atol=0)
+    star /= star.sum(axis=1, keepdims=True)
+    e = evaluate(mdp, star)
+    np.testing.assert_allclose(e.success_rate, best.success_rate, rtol=1e-9)
+
+    def price(pi):
+        with np.errstate(invalid="ignore"):
+            missing = rel_entr(star, pi).sum(axis=1)
+        return (e.visits * e.V)[e.V > 0] @ missing[e.V > 0] / e.success_rate
+
+    def start_and_moves(k):
+        reach, h = np.append(e.V, 1), np.append(k.V, 1)
+        wins = (e.visits[:, np.newaxis] * star)[:, :, np.newaxis] * law / e.success_rate
+        ratio = np.divide(h, k.Q[..., np.newaxis], out=np.ones_like(law), where=k.Q[..., None] > 0)
+        best_start, start = mdp.initial * e.V / e.success_rate, mdp.initial * k.V / k.success_rate
+        flows = (e.visits[:, np.newaxis] * star * e.Q / e.success_rate)[:, :, np.newaxis]
+        return rel_entr(best_start, start).sum() + rel_entr(wins * reach, flows * law * ratio).sum()
+
+    run = exact_rounds(mdp, policy, 6)
+    for old, new in pairwise(run):
+        paid = np.log(e.success_rate / old.success_rate) + start_and_moves(old)
+        np.testing.assert_allclose(price(old.policy) - price(new.policy), paid, atol=1e-9)
+        assert start_and_moves(old) >= -1e-12
+
+
+def shares(flows):
+    """How often each action is chosen in a state; anything where none is."""
     total = flows.sum(axis=1, keepdims=True)
     return np.divide(flows, total, out=np.full_like(flows, 1 / len(flows[0])), where=total > 0)
+
+
+def pooled(evaluations, weights):
+    """Successful decisions of several teachers, counted together."""
+    return shares(
+        sum(
+            w * e.visits[:, np.newaxis] * e.policy * e.Q
+            for w, e in zip(weights, evaluations, strict=True)
+        )
+    )
+
+
+def luck_in_log(mdp, begun, after):
+    """From the starts of successes, shape (S,), and what followed, shape (S, A, S + 1)."""
+    usual = after.sum(axis=2, keepdims=True) * outcomes(mdp)
+    return rel_entr(begun, mdp.initial).sum() + rel_entr(after, usual).sum()
 
 
 @settings(max_examples=60)
@@ -521,44 +581,51 @@ def test_a_teacher_with_memory_beats_the_luck_in_its_log(case, seed):
     exact, _ = case
     mdp, rng = as_floats(exact), np.random.default_rng(seed)
     S, A = mdp.success.shape
-    moves, habits = mdp.transition.toarray().reshape(S, A, S), {}
-    wins = np.zeros((S, A))  # successful decisions
-    starts = [(s, (), p) for s, p in enumerate(mdp.initial) if p]
-    won: dict[tuple[tuple[int, int], ...], float] = {}
-    while starts:
-        s, past, p = starts.pop()
+    law, habits = outcomes(mdp), {}
+    begun, after = np.zeros(S), np.zeros(law.shape)  # of successes
+
+    def play(s, past, p):
+        """Go through all episodes from here; return how likely one is, and succeeds."""
         habit = habits.setdefault((past, s), rng.dirichlet(np.ones(A)))
-        for a in range(A):
-            path = (*past, (s, a))
-            if mdp.success[s, a]:
-                won[path] = p * habit[a] * mdp.success[s, a]
-            starts += [(t, path, p * habit[a] * q) for t, q in enumerate(moves[s, a]) if q]
-    rate, luck = sum(won.values()), 0.0
-    begun = np.zeros(S)
-    for path, p in won.items():
-        begun[path[0][0]] += p / rate
-        for s, a in path:
-            wins[s, a] += p
-    luck += sum(x * np.log(x / mu) for x, mu in zip(begun, mdp.initial, strict=True) if x)
-    for path, p in won.items():  # surprise of every transition, given all before it
-        for k, (s, a) in enumerate(path):
-            reached = sum(q for other, q in won.items() if other[: k + 1] == path[: k + 1])
-            if k + 1 < len(path):
-                share = sum(
-                    q
-                    for other, q in won.items()
-                    if other[: k + 1] == path[: k + 1]
-                    and len(other) > k + 1
-                    and other[k + 1][0] == path[k + 1][0]
-                )
-                chance = moves[s, a, path[k + 1][0]]
-            else:
-                share, chance = won[path], mdp.success[s, a]
-            luck += p / rate * np.log(share / reached / chance)
-    total = wins.sum(axis=1, keepdims=True)
-    pi = np.divide(wins, total, out=np.full((S, A), 1 / A), where=total > 0)
-    assert evaluate(mdp, pi).success_rate >= np.exp(-luck) * (1 - 1e-9)
+        won = 0.0
+        for a, t in zip(*np.nonzero(law[s]), strict=True):
+            q = p * habit[a] * law[s, a, t]
+            q = q if t == S else play(t, (*past, (s, a)), q)
+            after[s, a, t] += q
+            won += q
+        return won
+
+    for s in np.flatnonzero(mdp.initial):
+        begun[s] = play(s, (), mdp.initial[s])
+    rate = begun.sum()
+    luck = luck_in_log(mdp, begun / rate, after / rate)
+    assert evaluate(mdp, shares(after.sum(axis=2))).success_rate >= np.exp(-luck) * (1 - 1e-9)
     assert np.exp(-luck) >= rate * (1 - 1e-9)
+
+
+@pytest.mark.parametrize("moods", [1, 3])
+@settings(max_examples=30)
+@given(mdps_with_policies(max_states=4), st.integers(0, 10**6))
+def test_moods_and_revisits_do_not_add_to_the_luck_in_a_log(moods, case, seed):
+    """A mood is drawn at the start, and anew with every decision; the log does not show it."""
+    mdp, _ = case
+    rng, law = np.random.default_rng(seed), outcomes(mdp)
+    S, A, M = *mdp.success.shape, moods
+    moves = np.einsum("sat,m,nq->smantq", law[..., :S], np.ones(M), np.eye(M))
+    start = mdp.initial[:, np.newaxis] * rng.dirichlet(np.ones(M), S)
+    moody = SuccessMDP.from_dense(
+        moves.reshape(S * M, A * M, S * M), np.kron(mdp.success, np.ones((M, M))), start.ravel()
+    )
+    e = evaluate(moody, rng.dirichlet(np.full(A * M, 0.3), S * M))
+    flows = (e.visits[:, np.newaxis] * e.policy).reshape(S, M, A, M) / e.success_rate
+    h = np.concatenate([e.V.reshape(S, M), np.ones((1, M))])
+    after = np.einsum("sman,sat,tn->sat", flows, law, h)
+    begun = (start * e.V.reshape(S, M)).sum(axis=1) / e.success_rate
+    luck, told = luck_in_log(mdp, begun, after), luck_decomposition(moody, e).luck
+    assert luck <= told + 1e-9
+    assert moods > 1 or np.isclose(luck, told, rtol=1e-9, atol=1e-12)
+    assert np.exp(-luck) >= e.success_rate * (1 - 1e-9)
+    assert evaluate(mdp, shares(after.sum(axis=2))).success_rate >= np.exp(-luck) * (1 - 1e-9)
 
 
 def test_a_pool_without_luck_is_perfect():
