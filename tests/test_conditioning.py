@@ -773,6 +773,26 @@ def test_blind_imitation_costs_the_two_covariances(data):
     assert blind_value(chances, behaviour, success) == rate - lost + selected
 
 
+@settings(max_examples=60)
+@given(st.data())
+def test_slightly_better_eyes_cost_at_most_their_factor(data):
+    def law(n):
+        weights = data.draw(st.lists(st.integers(1, 9), min_size=n, max_size=n))
+        return [Fraction(w, sum(weights)) for w in weights]
+
+    chances, behaviour = law(3), [law(4) for _ in range(3)]
+    success = [[Fraction(data.draw(st.integers(1, 12)), 12) for _ in range(4)] for _ in range(3)]
+    shown = [sum(p * row[a] for p, row in zip(chances, behaviour, strict=True)) for a in range(4)]
+    won = [
+        sum(p * row[a] * Q[a] for p, row, Q in zip(chances, behaviour, success, strict=True))
+        for a in range(4)
+    ]
+    influence = sum(w**2 / p for w, p in zip(won, shown, strict=True)) / sum(won) ** 2 - 1
+    factor = max(row[a] / shown[a] for row in behaviour for a in range(4))
+    value = blind_value(chances, behaviour, success)
+    assert value >= sum(won) * (1 + influence) / factor
+
+
 def test_blind_imitation_of_easy_and_hard_cases_by_hand():
     assert price_of_blindness(*HIDDEN) == (Fraction(1, 2), 0, Fraction(-63, 4000))
     assert blind_value(*HIDDEN) == Fraction(1937, 4000)  # 0.48425
