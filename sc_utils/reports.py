@@ -63,7 +63,7 @@ def as_text(diagnosis: Diagnosis) -> str:
     str
         The report, ending in a newline. Names from the log that are too long are cut, and what
         cannot be printed in them becomes a question mark; tables end after ten rows and say how
-        many more there are. A number that the log does not determine is ``not known``.
+        many more there are. What the log does not determine is left out, or ``not known``.
 
     Examples
     --------
@@ -128,7 +128,7 @@ def as_html(diagnosis: Diagnosis) -> str:
         *_rates_section(diagnosis),
     ]
     for table, draw in _tables(diagnosis):
-        body += _table_section(table, draw(diagnosis) if draw else [])
+        body += _table_section(table, draw(diagnosis) if draw else "")
     if diagnosis.cautions:
         body += ["<section>", "<h2>Be careful</h2>", "<ul>"]
         for caution in diagnosis.cautions:
@@ -137,21 +137,8 @@ def as_html(diagnosis: Diagnosis) -> str:
         body += ["</ul>", "</section>"]
     body.append("</main>")
     title = f"<title>{escape(headline)} \u2013 diagnosis of a log</title>"
-    return "\n".join(
-        [
-            *HEAD,
-            title,
-            "<style>",
-            _looks(),
-            "</style>",
-            "</head>",
-            "<body>",
-            *body,
-            "</body>",
-            "</html>",
-            "",
-        ]
-    )
+    head = [*HEAD, title, f"<style>\n{_looks()}\n</style>", "</head>"]
+    return "\n".join([*head, "<body>", *body, "</body>", "</html>", ""])
 
 
 # What is said
@@ -411,7 +398,7 @@ def _by_gain(diagnosis: Diagnosis) -> _Table:
 # How it is written
 
 _Writer = Callable[..., str]
-_Draw = Callable[[Diagnosis], list[str]]
+_Draw = Callable[[Diagnosis], str]
 
 
 def _plain(x: float, decimals: int | None = None) -> str:
@@ -536,121 +523,108 @@ def _columns(table: _Table) -> list[str]:
 
 def _rates_section(diagnosis: Diagnosis) -> list[str]:
     """Show the numbers about the whole log, with a picture of the success rates."""
-    level = _share(diagnosis.confidence)
-    lines = [
-        "<section>",
-        '<h2 id="numbers">The log as a whole</h2>',
-        *_draw_rates(diagnosis),
-        '<div class="scroll" role="region" aria-labelledby="numbers" tabindex="0">',
-        "<table>",
-        "<caption>Each number, and below it what it means</caption>",
-        "<thead><tr>"
-        '<th scope="col">number</th>'
-        '<th scope="col">estimate</th>'
-        f'<th scope="col">{level} interval</th>'
-        "</tr></thead>",
-        "<tbody>",
-    ]
+    head = ("number", "estimate", f"{_share(diagnosis.confidence)} interval")
+    rows = []
     for name, found, write, meaning in _numbers(diagnosis):
-        lines += [
+        rows += [
             f'<tr class="number"><th scope="row">{name}</th><td>{_best(found, write)}</td>'
             f"<td>{_span(found, write)}</td></tr>",
             f'<tr><td colspan="3" class="meaning">{escape(meaning)}</td></tr>',
         ]
-    return [*lines, "</tbody>", "</table>", "</div>", "</section>"]
+    caption = "Each number, and below it what it means"
+    return _section("The log as a whole", _draw_rates(diagnosis), "", caption, head, rows)
 
 
-def _table_section(table: _Table, picture: list[str]) -> list[str]:
+def _table_section(table: _Table, picture: str) -> list[str]:
     """Show a table under its title, with its picture if it has one."""
-    name = escape(table.title.split()[0].lower())  # no two begin alike
-    heads = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in table.head)
-    lines = [
+    rows = []
+    for first, *others in table.rows:
+        cells = "".join(f"<td>{escape(cell).replace(' (', '<br>(')}</td>" for cell in others)
+        rows.append(f'<tr><th scope="row">{escape(first)}</th>{cells}</tr>')
+    lines = _section(table.title, picture, table.meaning, table.caption, table.head, rows)
+    if table.more:
+        lines.insert(-1, f"<p>and {table.more:,} more</p>")
+    return lines
+
+
+def _section(
+    title: str, picture: str, meaning: str, caption: str, head: Sequence[str], rows: list[str]
+) -> list[str]:
+    name = title.split()[0].lower()  # no two begin alike
+    heads = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
+    return [
         "<section>",
-        f'<h2 id="{name}">{escape(table.title)}</h2>',
-        *picture,
-        f"<p>{escape(table.meaning)}</p>",
+        f'<h2 id="{name}">{escape(title)}</h2>',
+        picture,
+        f"<p>{escape(meaning)}</p>" if meaning else "",
         f'<div class="scroll" role="region" aria-labelledby="{name}" tabindex="0">',
-        "<table>",
-        f"<caption>{table.caption}</caption>",
+        f"<table><caption>{caption}</caption>",
         f"<thead><tr>{heads}</tr></thead>",
         "<tbody>",
+        *rows,
+        "</tbody></table></div>",
+        "</section>",
     ]
-    for row in table.rows:
-        cells = "".join(f"<td>{escape(cell).replace(' (', '<br>(')}</td>" for cell in row[1:])
-        lines.append(f'<tr><th scope="row">{escape(row[0])}</th>{cells}</tr>')
-    lines += ["</tbody>", "</table>", "</div>"]
-    lines += [f"<p>and {table.more:,} more</p>"] * (table.more > 0)
-    return [*lines, "</section>"]
 
 
 # Its pictures
 
 
-def _draw_rates(diagnosis: Diagnosis) -> list[str]:
+def _draw_rates(diagnosis: Diagnosis) -> str:
     """Draw the success rate before and after a round."""
     rates = [x for x in _numbers(diagnosis) if x.write is _share and not math.isnan(x.found.low)]
     words = "; ".join(f"{x.name} {_with_span(x.found, _share)}" for x in rates)
-    with style.context(figures.STYLE):
-        figure = Figure(figsize=(4.2, 0.75 + 0.35 * len(rates)))
-        axes = figure.add_subplot()
-        figures.draw_intervals(axes, *_columns_of([(x.name, x.found) for x in rates]))
-        axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.xaxis.set_major_formatter(lambda x, _: _share(x))
-        return _figure(figure, "rates", words + ".")
+    return _intervals("rates", [(x.name, x.found) for x in rates], _share, words)
 
 
-def _draw_states(diagnosis: Diagnosis) -> list[str]:
-    """Draw the influence of the first states."""
+def _draw_states(diagnosis: Diagnosis) -> str:
+    """Draw the influence of the first states; by its place, if its name cannot be drawn."""
     first = _judged(diagnosis)[:MOST]
-    cases = [(_short(state, k), state.influence) for k, state in enumerate(first)]
-    top = first[0]
-    words = f"Influence of {_many(len(first), 'state')}, with intervals; in the first, " + (
-        f"{_cut(top.state, 40)}, it is {_with_span(top.influence, _plain)}."
-    )
+    names = [_cut(state.state, 18) for state in first]
+    cases = [
+        (name if figures.can_draw(name) else f"no. {k + 1}", state.influence)
+        for k, (name, state) in enumerate(zip(names, first, strict=True))
+    ]
+    words = f"Influence of {_many(len(first), 'state')}, with intervals; in the first, {names[0]},"
+    words += f" it is {_with_span(first[0].influence, _plain)}"
+    return _intervals("states", cases, lambda x: f"{x:.4g}", words)
+
+
+def _intervals(name: str, cases: list[tuple[str, Estimate]], write: _Writer, words: str) -> str:
+    found = [x for _, x in cases]
     with style.context(figures.STYLE):
         figure = Figure(figsize=(4.2, 0.7 + 0.3 * len(cases)))
         axes = figure.add_subplot()
-        figures.draw_intervals(axes, *_columns_of(cases))
-        axes.axvline(0, color=figures.MUTED, linewidth=0.8)
-        axes.set(xlabel="influence")
-        axes.xaxis.set_major_locator(MaxNLocator(6))
-        return _figure(figure, "states", words)
+        figures.draw_intervals(
+            axes,
+            [label for label, _ in cases],
+            [x.value for x in found],
+            [x.low for x in found],
+            [x.high for x in found],
+        )
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_formatter(lambda x, _: write(x))
+        return _figure(figure, name, words + ".")
 
 
-def _draw_sweep(diagnosis: Diagnosis) -> list[str]:
+def _draw_sweep(diagnosis: Diagnosis) -> str:
     """Draw alignment and gain against the threshold."""
     steps = diagnosis.sweep
-    x = [step.threshold for step in steps]
     words = f"Alignment and gain of {_many(len(steps), 'threshold')}, with intervals."
     with style.context(figures.STYLE):
-        figure = Figure(figsize=(4.2, 4.4))
+        figure = Figure(figsize=(4.2, 4.0))
         panels = figure.subplots(2, 1, sharex=True)
         for axes, name in zip(panels, ("alignment", "gain"), strict=True):
             axes.axhline(0, color=figures.MUTED, linewidth=0.8)
             columns = zip(*(vars(getattr(step, name)).values() for step in steps), strict=True)
-            figures.draw_band(axes, x, *columns)
+            figures.draw_band(axes, [step.threshold for step in steps], *columns)
             axes.set(title=name)
         panels[-1].set(xlabel="kept: a return of at least")
         return _figure(figure, "sweep", words)
 
 
-def _columns_of(
-    cases: Sequence[tuple[str, Estimate]],
-) -> tuple[list[str], list[float], list[float], list[float]]:
-    """Return names, estimates, and the ends of their intervals."""
-    found = [x for _, x in cases]
-    values, low, high = [x.value for x in found], [x.low for x in found], [x.high for x in found]
-    return [name for name, _ in cases], values, low, high
-
-
-def _short(state: StateReport, place: int) -> str:
-    """Name a state in a figure: by its place in the table, if its name cannot be drawn."""
-    name = _cut(state.state, 18)
-    return name if name.strip() and figures.can_draw(name) else f"no. {place + 1}"
-
-
-def _figure(figure: Figure, name: str, words: str) -> list[str]:
-    return ["<figure>", figures.inline(figure, name, words), "</figure>"]
+def _figure(figure: Figure, name: str, words: str) -> str:
+    return f"<figure>{figures.inline(figure, name, words)}</figure>"
 
 
 HEAD = (

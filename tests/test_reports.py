@@ -295,7 +295,8 @@ def test_only_all_is_all(rate: float) -> None:
 @pytest.mark.parametrize("shift", [0, -3e8])
 def test_returns_of_every_size_fit(size: float, shift: float) -> None:
     returns = [shift + size * x for x in np.random.default_rng(1).normal([0, 1, 2], 3, (400, 3)).T]
-    log = Log(np.arange(1200), [0] * 1200, np.repeat([0, 1, 2], 400), [True, False] * 600)
+    won = np.arange(1200) % 2 == 0
+    log = Log(np.arange(1200), np.zeros(1200, int), np.repeat([0, 1, 2], 400), won)
     found = diagnose(Tally.from_log(log, returns=np.concatenate(returns)))
     assert max(map(columns, as_text(found).splitlines())) <= 80
 
@@ -402,7 +403,7 @@ def test_what_cannot_be_drawn_is_counted() -> None:
 
 @pytest.mark.parametrize("successes", list(itertools.product([False, True], repeat=3)))
 def test_the_smallest_logs_are_reported(successes: tuple[bool, ...]) -> None:
-    log = Log(np.arange(3), [0, 0, 0], [0, 1, 1], np.array(successes))
+    log = Log(np.arange(3), np.zeros(3, int), np.array([0, 1, 1]), np.array(successes))
     found = diagnose(Tally.from_log(log))
     assert max(map(columns, as_text(found).splitlines())) <= 80
     elements(as_html(found))
