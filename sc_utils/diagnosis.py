@@ -423,7 +423,7 @@ def _per_success(part: _Part) -> Array:
 def _per_prompt(part: _Part) -> Array:
     """All that were solved alike."""
     solved = part.add(part.N @ part.y) > 0
-    return solved / max(solved.sum(), 1)
+    return np.asarray(solved / max(solved.sum(), 1))
 
 
 def _judged(weight: Array, table: _Table, known: NDArray[np.bool_]) -> float:
