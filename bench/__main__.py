@@ -7,14 +7,14 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"  # idle BLAS threads spin, and their ti
 import argparse
 import sys
 
-from bench import engine, sampling, trust_region
+from bench import engine, logs, sampling, trust_region
 from bench.race import table
 
 parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
 parser.add_argument("--long", action="store_true", help="add a grid of a million states (minutes)")
 arguments = parser.parse_args()
 
-finishes = [*engine.finishes(), *sampling.finishes(), *trust_region.finishes()]
+finishes = [*engine.finishes(), *sampling.finishes(), *logs.finishes(), *trust_region.finishes()]
 if arguments.long:
     finishes += engine.long_finishes()
 print(table(finishes))

@@ -7,7 +7,8 @@
 >>> imitator.round(2).tolist(), round(sc.evaluate(arms, imitator).success_rate, 3)
 ([[0.25, 0.75]], 0.5)
 
-Algebra and drawing are imported by their rooms' names: ``from sc_utils import symbolic, figures``.
+Algebra, drawing and networks are imported by their rooms' names:
+``from sc_utils import symbolic, figures, networks``.
 """
 
 from sc_utils.conditioning import (
@@ -70,6 +71,8 @@ from sc_utils.luck import (
     outcome_variance,
 )
 from sc_utils.mdp import Evaluation, SuccessMDP, evaluate, maximise_success
+from sc_utils.readers import MalformedLine, UnreadableLog, read_tally
+from sc_utils.reports import as_html, as_text
 from sc_utils.rounds import exact_rounds, sampled_rounds, wright_fisher
 from sc_utils.sampling import sample_counts, sample_log
 from sc_utils.sweeps import sweep
@@ -107,16 +110,20 @@ __all__ = [
     "Log",
     "LossCertificate",
     "LuckDecomposition",
+    "MalformedLine",
     "OptimalLabel",
     "OutcomeVariance",
     "StateReport",
     "SuccessMDP",
     "Tally",
     "ThresholdReport",
+    "UnreadableLog",
     "action_influence",
     "alignment",
     "amplification",
     "any_ending",
+    "as_html",
+    "as_text",
     "bandit",
     "blackjack",
     "certificate",
@@ -152,6 +159,7 @@ __all__ = [
     "policy_movement",
     "positive_ending",
     "random_mdp",
+    "read_tally",
     "relative_improvement",
     "return_at_least",
     "reverse_kl_reach",

@@ -7,7 +7,10 @@ can a grey printer: beside its hue each has a lightness of its own. Where two me
 a label, a marker or a dash still says the same as the colour.
 """
 
+import io
+import re
 from collections.abc import Sequence
+from html import escape
 from typing import Any
 
 import matplotlib as mpl
@@ -15,7 +18,10 @@ import numpy as np
 from cycler import cycler
 from matplotlib import style
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.collections import PathCollection
+from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
 from matplotlib.patches import Polygon, Rectangle
 from numpy.typing import ArrayLike, NDArray
 
@@ -51,6 +57,18 @@ BY_NIGHT = {
     RIVAL: "#dd9e42",
 }
 """Each ink's twin on a dark page."""
+AS_PROPERTY = {
+    PAPER: "--paper",
+    INK: "--ink",
+    MUTED: "--muted",
+    FAINT: "--faint",
+    BEHAVIOUR: "--behaviour",
+    SUCCESS: "--success",
+    FAILURE: "--failure",
+    ACCENT: "--accent",
+    RIVAL: "--rival",
+}
+"""Each ink's name in the style sheet of a page that holds figures within itself."""
 
 CLOUD = 2000
 """More points than this are drawn as pixels; as outlines they would weigh megabytes."""
@@ -157,6 +175,92 @@ def draw_shift(axes: Axes, names: Sequence[str], before: ArrayLike, after: Array
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.spines["left"].set_visible(False)
+
+
+def draw_intervals(
+    axes: Axes, names: Sequence[str], values: ArrayLike, low: ArrayLike, high: ArrayLike
+) -> None:
+    """Draw one line per case, an estimate on its interval; where one is unknown, nothing.
+
+    Parameters
+    ----------
+    axes
+        Where to draw.
+    names : sequence of n strings
+        Of the cases, from top to bottom; shown as they are, whatever is in them.
+    values, low, high : array (n,)
+        The estimates and the ends of their intervals.
+    """
+    middle, left, right = (np.asarray(x, dtype=float) for x in (values, low, high))
+    rows = np.arange(len(names))
+    axes.hlines(rows, left, right, color=ACCENT, linewidth=2.4)
+    axes.plot(middle, rows, "o", color=ACCENT, markersize=6, linestyle="none")
+    axes.set_yticks(rows, names)
+    for label in axes.get_yticklabels():
+        label.set_parse_math(False)  # a dollar in a name is a dollar
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.spines["left"].set_visible(False)
+
+
+def draw_band(axes: Axes, x: ArrayLike, values: ArrayLike, low: ArrayLike, high: ArrayLike) -> None:
+    """Draw an estimate as a curve in the band of its intervals.
+
+    Parameters
+    ----------
+    axes
+        Where to draw.
+    x, values, low, high : array (n,)
+        Abscissae, estimates, and the ends of their intervals.
+    """
+    axes.fill_between(x, low, high, color=FAINT, linewidth=0)
+    axes.plot(x, values, "o-", color=ACCENT, markersize=4)
+
+
+def can_draw(text: str) -> bool:
+    """Whether the book's font has a glyph for every character.
+
+    Examples
+    --------
+    >>> can_draw("na\u00efve"), can_draw("\u4e2d")
+    (True, False)
+    """
+    font = get_font(findfont(STYLE["font.family"]))
+    return all(font.get_char_index(ord(c)) for c in text)
+
+
+def inline(figure: Figure, name: str, words: str) -> str:
+    """Return a figure as an element of a page, in the page's inks of `AS_PROPERTY`.
+
+    Parameters
+    ----------
+    figure
+        What was drawn, within ``matplotlib.style.context(STYLE)``.
+    name
+        Unique in the page; all names within the drawing begin with it.
+    words
+        What the figure shows, for who cannot see it.
+
+    Returns
+    -------
+    str
+        An ``<svg>`` element that grows and shrinks with its place.
+    """
+    file = io.StringIO()
+    FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None})
+    svg = file.getvalue()
+    svg = svg[svg.index("<svg ") :]
+    svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", svg)
+    svg = re.sub("|".join(AS_PROPERTY), lambda ink: f"var({AS_PROPERTY[ink[0]]})", svg)
+    size = re.search(r'viewBox="[^"]*"', svg)
+    opening = f'<svg {size[0]} role="img" aria-label="{escape(words)}" fill="var(--ink)"'
+    return re.sub(
+        r"<svg [^>]*>",
+        lambda _: opening + ' xmlns:xlink="http://www.w3.org/1999/xlink">',
+        svg,
+        count=1,
+    )
 
 
 def draw_grid(axes: Axes, letters: ArrayLike, cells: ArrayLike, values: ArrayLike) -> None:

@@ -5,7 +5,6 @@ because each case has a generator of its own. All that is asked of the outside i
 `concurrent.futures.Executor`, which Dask, MPI and others offer as well.
 """
 
-import builtins
 import pickle
 import reprlib
 import sys
@@ -20,9 +19,9 @@ from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
 import numpy as np
-from tqdm import tqdm
 
 from sc_utils.probabilities import as_generator
+from sc_utils.progress import Bar, progress_bar
 
 __all__ = ["sweep"]
 
@@ -30,7 +29,6 @@ Case = TypeVar("Case")
 Result = TypeVar("Result")
 
 IN_FLIGHT = 4096  # cases handed to the executor at a time: enough for any cluster, few for a memory
-SECONDS_WITHOUT_BAR = 2.0
 
 
 def sweep(
@@ -105,7 +103,7 @@ def sweep(
     kind = type(rng.bit_generator)
     table = list(cases)
     seeds = rng.bit_generator.seed_seq.spawn(len(table))  # type: ignore[attr-defined]
-    with _bar(len(table)) as bar:
+    with progress_bar(len(table), "case") as bar:
         work = _Work(function, table, seeds, kind, bar)
         try:
             if executor is None:
@@ -136,7 +134,7 @@ class _Work(Generic[Case, Result]):
     cases: list[Case]
     seeds: list[np.random.SeedSequence]
     kind: Callable[[np.random.SeedSequence], np.random.BitGenerator]
-    bar: "tqdm[Any]"
+    bar: Bar
     results: dict[int, Result] = field(default_factory=dict)
 
     def task(self, k: int) -> Callable[[], Result]:
@@ -248,18 +246,3 @@ def _hidden(function: Callable[..., Any], pool: ProcessPoolExecutor) -> str | No
     home = getattr(getattr(function, "func", function), "__module__", None)  # partial(f).func is f
     at_a_prompt = home == "__main__" and not hasattr(sys.modules[home], "__file__")
     return "it is defined in a notebook or at a prompt" if at_a_prompt and not copied else None
-
-
-class _Bar(tqdm):  # type: ignore[type-arg]
-    monitor_interval = 0  # no thread of its own: processes may be forked while it is shown
-
-
-def _bar(n_cases: int) -> _Bar:
-    """Return a progress bar; it appears when the sweep takes long and someone is there to see it.
-
-    The text bar, in notebooks too: `tqdm.auto` warns where ipywidgets is not installed.
-    """
-    watched = hasattr(builtins, "__IPYTHON__") or (sys.stderr and sys.stderr.isatty())
-    settings: Any = {} if watched else {"disable": True}  # if watched, TQDM_DISABLE may say so too
-    bar: _Bar = _Bar(total=n_cases, delay=SECONDS_WITHOUT_BAR, unit="case", **settings)
-    return bar

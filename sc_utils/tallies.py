@@ -240,6 +240,13 @@ def keys_of(names: Iterable[str]) -> Keys:
 
     Two of 10^7 names share their bits with probability 3e-6.
     """
+    names = list(names)
+    try:
+        numbers = list(map(int, names))
+        if list(map(str, numbers)) == names and max(numbers, default=0) < 2**63:
+            return keys_of_numbers(np.array(numbers, np.int64))
+    except (ValueError, OverflowError):
+        pass  # some are not numbers
     return np.array([_key(name) for name in names], np.uint64)
 
 
@@ -265,7 +272,7 @@ def keys_of_numbers(numbers: NDArray[Any]) -> Keys:
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     x ^= x >> np.uint64(31)
     odd = np.flatnonzero((numbers < 0) | (numbers >= 10**18))
-    x[odd] = keys_of(map(str, numbers[odd].tolist()))
+    x[odd] = [_key(str(number)) for number in numbers[odd].tolist()]
     return x
 
 
@@ -337,30 +344,27 @@ class Outcomes:
         return cls(np.array([0.0, 1.0]), None, None, np.array([[0, 1]]))
 
     @classmethod
-    def of_returns(
-        cls, returns: Array, success: Booleans | None = None, *, threshold: float | None = None
-    ) -> Self:
+    def of_returns(cls, returns: Array, success: Booleans | None = None) -> Self:
         """Tell the returns of episodes apart, or those of equally many; and successes, if given.
-
-        With a threshold, those that reach it succeed.
 
         Raises
         ------
         ValueError
-            If there is neither success nor threshold, and all returns are the same.
+            If no success is given, and all returns are the same.
         """
         least, largest = returns.min(), returns.max()
-        if success is None and threshold is not None:
-            success = returns >= threshold
         edges = np.unique(returns)
-        if edges.size > MOST_LEVELS:
+        binned = edges.size > MOST_LEVELS
+        if binned:
             split = np.sort(returns)[np.arange(MOST_LEVELS) * returns.size // MOST_LEVELS]
             edges = np.unique(split)
         code = 2 * (np.searchsorted(edges, returns, "right") - 1)
         code += 0 if success is None else success
         used, level, size = np.unique(code, return_inverse=True, return_counts=True)
-        centre = np.bincount(level, returns - least) / size + least
-        order = np.lexsort((used, np.clip(centre, least, largest)))
+        centre = edges[used // 2]
+        if binned:
+            centre = np.bincount(level, returns - centre[level]) / size + centre
+        order = np.lexsort((used, centre))
         table = np.zeros(2 * edges.size, np.intp)
         table[used[order]] = np.arange(used.size)
         if success is None:
@@ -393,6 +397,11 @@ class Episodes:
         self._parts: list[tuple[Keys, Booleans, Any, Any]] = []
         self._loose = self._settled = 0
         self._early: Keys | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether there are none yet."""
+        return not self._parts
 
     def add(self, block: Block) -> None:
         """Note the episodes of a block.
@@ -469,7 +478,7 @@ class Counting:
         self._actions: dict[str, int] | None = {}
         self._pairs: dict[int, int] = {}  # 2^32 s + a: the row of the table; or s, if only states
         self._table = np.zeros((16, GROUPS, outcomes.success.size), np.int32)
-        self._rows = 0
+        self.rows = 0
 
     @property
     def most_pairs(self) -> int:
@@ -491,8 +500,8 @@ class Counting:
         group = _groups(block.keys, self._episodes.late(block))[block.episode]
         pair = self._pairs_of(block)
         level = self._outcomes.levels(block.success, block.returns)
-        self._rows += pair.size
-        if self._rows >= 2**31 and self._table.dtype != np.int64:
+        self.rows += pair.size
+        if self.rows >= 2**31 and self._table.dtype != np.int64:
             self._table = self._table.astype(np.int64)
         cell = np.ravel_multi_index((pair, group, level), self._table.shape)
         np.add.at(self._table.reshape(-1), cell, 1)
@@ -524,7 +533,7 @@ class Counting:
             "counts": self._table[order].transpose(1, 0, 2),
             "episodes": episodes.reshape(GROUPS, B),
             "skipped": skipped,
-            "single": self._rows == keys.size if single is None else single,
+            "single": self.rows == keys.size if single is None else single,
         }
 
     def _pairs_of(self, block: Block) -> NDArray[np.intp]:

@@ -185,3 +185,20 @@ def successes_of(actions: Any, *, per_episode: int = 1) -> Log:
         action=rows.ravel(),
         success=np.ones(rows.size, dtype=bool),
     )
+
+
+@st.composite
+def logs_with_returns(draw: st.DrawFn) -> tuple[Log, Array]:
+    """Draw a log of 3 states and 4 actions, episodes numbered anyhow, and its rows' returns."""
+    lengths = draw(st.lists(st.integers(1, 4), min_size=1, max_size=9))
+    n, rows = len(lengths), sum(lengths)
+    numbers = draw(st.lists(st.integers(0, 10**6), min_size=n, max_size=n, unique=True))
+    outcomes = draw(st.lists(st.booleans(), min_size=n, max_size=n))
+    returns = draw(st.lists(st.sampled_from([-1.5, 0.0, 0.1, 2.0, 1e6]), min_size=n, max_size=n))
+    log = Log(
+        episode=np.repeat(numbers, lengths),
+        state=np.array(draw(st.lists(st.integers(0, 2), min_size=rows, max_size=rows))),
+        action=np.array(draw(st.lists(st.integers(0, 3), min_size=rows, max_size=rows))),
+        success=np.repeat(outcomes, lengths),
+    )
+    return log, np.repeat(returns, lengths)

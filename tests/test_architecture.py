@@ -24,12 +24,17 @@ ROOMS: dict[str, set[str]] = {
     "learning": {"logs", "probabilities"},
     "logs": {"intervals", "probabilities"},
     "mdp": {"absorption", "probabilities"},
-    "diagnosis": {"intervals", "probabilities", "tallies"},
+    "networks": {"probabilities", "progress"},
+    "progress": set(),
     "environments": {"mdp", "probabilities"},
     "luck": {"conditioning", "mdp", "probabilities"},
     "rounds": {"conditioning", "logs", "luck", "mdp", "probabilities", "sampling"},
     "sampling": {"absorption", "logs", "mdp", "probabilities"},
-    "sweeps": {"probabilities"},
+    "sweeps": {"probabilities", "progress"},
+    "diagnosis": {"intervals", "probabilities", "tallies"},
+    "reports": {"diagnosis", "figures"},
+    "readers": {"progress", "tallies"},
+    "__main__": {"diagnosis", "readers", "reports"},
     "tallies": {"logs", "probabilities"},
     "trust_region": {"conditioning", "probabilities"},
 }
@@ -43,6 +48,10 @@ FOREIGN = {
     "conditioning": {"gymnasium", "matplotlib", "scipy", "sympy"},
     "labels": {"gymnasium", "matplotlib", "scipy", "sympy"},
     "learning": {"gymnasium", "matplotlib", "sympy"},
+    "networks": {"gymnasium", "matplotlib", "scipy", "sympy"},
+    "reports": {"gymnasium", "numpy", "pandas", "scipy", "sympy"},
+    "readers": {"scipy", "gymnasium", "matplotlib", "sympy", "pandas"},
+    "__main__": {"numpy", "scipy", "gymnasium", "matplotlib", "sympy", "pyarrow", "pandas"},
     "tallies": {"scipy", "gymnasium", "matplotlib", "sympy", "pyarrow", "pandas"},
     "sweeps": {"dask", "distributed", "scipy", "gymnasium", "matplotlib", "sympy"},
 }
@@ -115,10 +124,13 @@ def test_a_room_does_without(room: str) -> None:
 def test_the_front_door_offers_what_the_rooms_define() -> None:
     front = ast.parse((PACKAGE / "__init__.py").read_text("utf-8"))
     public = set(ROOMS) - {
+        "__main__",
         "absorption",
         "figures",
         "interactive",
+        "networks",
         "probabilities",
+        "progress",
         "prose",
         "symbolic",
     }

@@ -310,12 +310,12 @@ def terminal():
 
 
 def test_the_bar_comes_after_two_seconds():
-    assert sc_utils.sweeps.SECONDS_WITHOUT_BAR == 2
+    assert sc_utils.progress.SECONDS_WITHOUT_BAR == 2
 
 
 @pytest.mark.parametrize("executor", ["here", "threads"], indirect=True)
 def test_the_bar_comes_late_and_not_at_all_for_a_short_sweep(executor, monkeypatch):
-    monkeypatch.setattr(sc_utils.sweeps, "SECONDS_WITHOUT_BAR", 0.6)
+    monkeypatch.setattr(sc_utils.progress, "SECONDS_WITHOUT_BAR", 0.6)
     begun = time.monotonic()
 
     def look(n, rng):
@@ -334,16 +334,16 @@ def test_the_bar_comes_late_and_not_at_all_for_a_short_sweep(executor, monkeypat
 
 
 def test_the_bar_is_closed_when_an_exception_ends_the_sweep(monkeypatch):
-    monkeypatch.setattr(sc_utils.sweeps, "SECONDS_WITHOUT_BAR", 0.0)
+    monkeypatch.setattr(sc_utils.progress, "SECONDS_WITHOUT_BAR", 0.0)
     with terminal() as shown:
         with pytest.raises(ValueError, match="five"):
             sweep(lambda n, rng: time.sleep(0.15) or refuse(n, rng), [1, 2, 5, 6], rng=seeded())
         assert shown().endswith("\n")
-    assert not sc_utils.sweeps._Bar._instances
+    assert not sc_utils.progress.Bar._instances
 
 
 def test_no_bar_where_nobody_looks(capfd, monkeypatch):
-    monkeypatch.setattr(sc_utils.sweeps, "SECONDS_WITHOUT_BAR", 0.0)
+    monkeypatch.setattr(sc_utils.progress, "SECONDS_WITHOUT_BAR", 0.0)
     sweep(lambda n, rng: time.sleep(0.15), range(3), rng=seeded())
     assert capfd.readouterr() == ("", "")
 
