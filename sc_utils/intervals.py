@@ -168,7 +168,7 @@ def scaled_interval(
     --------
     >>> low, high = scaled_interval([0.0, 0.04, 0.5], 1, 0.01, 0.04)
     >>> low.round(3), high.round(3)
-    (array([0.   , 0.003, 0.268]), array([0.088, 0.177, 0.828]))
+    (array([0.   , 0.003, 0.268]), array([0.088, 0.176, 0.828]))
 
     Notes
     -----
