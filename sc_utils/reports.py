@@ -418,14 +418,14 @@ def _plain(x: float, decimals: int | None = None) -> str:
 
 
 def _share(x: float, decimals: int | None = None) -> str:
-    """Write a share as a percentage, to three digits of it or of what is missing to 100%."""
+    """Write a share as a percentage, to three digits; only 1 itself is 100%."""
     if not math.isfinite(x):
         return _plain(x)
     if decimals is not None:
         return _plain(100 * x, decimals - 2) + "%"
-    least = min(x, 1 - x) if 0 < x < 1 else x
-    decimals = -math.floor(math.log10(least)) if least > 0 else 0
-    text = _plain(100 * x, decimals)
+    text = _plain(100 * x)
+    if 0 < x < 1 and float(text) >= 100:
+        text = _plain(100 * x, -math.floor(math.log10(1 - x)))
     return (text.rstrip("0").rstrip(".") if "." in text else text) + "%"
 
 

@@ -3,6 +3,7 @@
 from fractions import Fraction
 from itertools import combinations, permutations
 
+import gymnasium
 import numpy as np
 import pytest
 
@@ -124,13 +125,13 @@ def waiting(rng):
     return sc.sample_log(WAITING, [[0.8, 0.2]], 300, rng=rng)
 
 
-def graded(rng):
-    question = np.repeat(np.arange(40), 12)
-    won = rng.random(480) < np.repeat(rng.random(40), 12)
-    return sc.Log(np.arange(480), question, rng.choice(4, 480, p=[0.4, 0.3, 0.2, 0.1]), won)
+def dice(rng):
+    lake = sc.from_gymnasium(gymnasium.make("FrozenLake-v1"), outcome=sc.positive_ending)
+    log = sc.sample_log(lake, np.full(lake.success.shape, 0.25), 800, rng=rng)
+    return sc.Log(log.episode, log.state, rng.integers(4, size=log.state.size), log.success)
 
 
-@pytest.mark.parametrize("draw", [waiting, graded])
+@pytest.mark.parametrize("draw", [waiting, dice])
 def test_one_log_without_signal_in_twenty_is_called_one_with(draw):
     rng, n = np.random.default_rng(4), 150
     alarms = [sc.diagnose(sc.Tally.from_log(draw(rng))).detectable for _ in range(n)]
