@@ -626,7 +626,7 @@ def _correlation(value: float, variance: float, confidence: float, seen: bool) -
 
 
 def _proxies(part: Part, labels: Iterable[Array]) -> Array:
-    """Return Gamma, gain, weighted influence and alignment of the faithful label, then of each other.
+    """Return Gamma, gain, weighted influence and alignment: of the return itself, then of labels.
 
     Gains are those of the scaled return; influences are weighted by its success rates.
     """

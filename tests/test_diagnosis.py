@@ -297,7 +297,7 @@ def test_revisits_do_no_harm_where_actions_only_move():
 
 def test_prompts_with_answers_that_recur_without_influence():
     rng, said = np.random.default_rng(4), []
-    for _ in range(150):
+    for _ in range(80):
         prompt = np.repeat(np.arange(40), 12)
         answer = 1000 * prompt + np.minimum(rng.zipf(1.6, prompt.size), 900)
         chance = rng.uniform(0.1, 0.9, 40)[prompt]
@@ -306,15 +306,15 @@ def test_prompts_with_answers_that_recur_without_influence():
         assert found.detectable == (found.influence.low > 0)
         assert found.deterministic is None
         assert any(c.kind == "noise" for c in found.cautions)
-    assert np.mean(said) < 0.05 + 3 * (0.05 / 150) ** 0.5
+    assert np.mean(said) < 0.05 + 3 * (0.05 / 80) ** 0.5
 
 
 def test_no_state_is_named_without_reason():
     rng, named = np.random.default_rng(5), []
-    for _ in range(100):
+    for _ in range(60):
         found = diagnose(bandit_log([0.3, 0.3, 0.3], 1500, rng, S=50))
         named.append(min(r.p_value for r in found.states) <= 0.05)
-    assert np.mean(named) < 0.05 + 3 * (0.05 / 100) ** 0.5
+    assert np.mean(named) < 0.05 + 3 * (0.05 / 60) ** 0.5
 
 
 def test_the_state_that_matters_is_named():
