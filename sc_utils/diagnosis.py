@@ -9,9 +9,22 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betaincinv, chdtrc, exp1, gammaln, psi, stdtrit
+from scipy.special import betaincinv, chdtrc, stdtrit
 
 from sc_utils.intervals import noncentrality_needed, scaled_interval
+from sc_utils.pairs import (
+    Part,
+    Table,
+    association_p_value,
+    excess_of_pairs,
+    influence_of_pairs,
+    is_known,
+    judged_share,
+    lift_of_pooling,
+    permutation_moments,
+    skill_of_pairs,
+    spread_out,
+)
 from sc_utils.probabilities import Array
 from sc_utils.tallies import Tally
 
@@ -31,6 +44,8 @@ MOST_THRESHOLDS = 16
 COARSE = 16  # parts of the log, of which the jackknife of a sweep leaves one out
 LEAST_DF = 0.1  # below which a chi-squared law is a point at 0
 FEW_VISITS = 5  # to an action
+FEW_SUCCESSES = 30
+SPARSE = 12  # visits to a state, below which an influence is overstated by more than a twentieth
 ALARM = 0.01  # level of the tests behind a caution
 
 Integers = NDArray[np.signedinteger]
@@ -140,8 +155,8 @@ class Caution:
     Attributes
     ----------
     kind
-        ``"success"`` (none, or few), ``"coverage"``, ``"behaviour"``, ``"confounding"``,
-        ``"drift"``, ``"unique"`` or ``"noise"``.
+        ``"success"`` (none, or few), ``"coverage"``, ``"sparse"``, ``"behaviour"``,
+        ``"confounding"``, ``"drift"``, ``"unique"`` or ``"noise"``.
     text
         One or two sentences, with the numbers.
     """
@@ -278,20 +293,25 @@ def diagnose(tally: Tally, *, confidence: float = 0.95) -> Diagnosis:
     of the jackknife over groups of episodes (Wolter 2007), which knows of revisits. Visits of one
     episode do no harm under no influence: given what came before, what an action adds has mean 0.
     Far tails are not as exact: with twelve actions and a handful of successes, or of failures, a
-    test at the level of 1% errs in 2% of the logs. SPARSE-NOTE
+    test at the level of 1% errs in 2% of the logs.
+
+    With influence, a bias of second order remains in states with few visits. Measured with two
+    actions that succeed with probability 1/4 and 3/4, true influence 1/4, in logs of 60 states:
+    0.33 with five visits to a state, 0.28 with eight; intervals of 95% held the truth in 98 of 100
+    logs. The gain of a proxy label is corrected for no bias of this kind.
     """
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie in (0, 1), got {confidence}")
     if tally.episodes.sum() == 0 or tally.counts.sum() == 0:
         raise ValueError("a tally needs at least one episode and one decision")
     whole, known_actions = _part(tally, tally.success), tally.actions is not None
-    table, d_plus, even = _Table.of(whole), _per_success(whole), _per_prompt(whole)
+    table, d_plus, even = Table.of(whole), _per_success(whole), _per_prompt(whole)
     values, spread = _jackknife(tally, tally.success, _statistics, len(tally.counts))
     if not known_actions:
         values = np.full_like(values, np.nan)
     total = _signal(table, whole.y, d_plus, values[0], spread[0])
+    balanced = _signal(table, whole.y, even, values[1], spread[1])
     twice = _signal(table, whole.y, d_plus, 2 * values[2], 4 * spread[2])  # 2 KL is I, if small
-    even_signal = _signal(table, whole.y, even, values[1], spread[1])
     rate, p = _proportion(whole.y, whole.episodes, confidence), float(total.p_value())
     influence, skill = total.estimate(confidence), twice.estimate(confidence)
     growth = np.log1p(np.maximum([influence.value, influence.low, influence.high], 0))
@@ -309,9 +329,9 @@ def diagnose(tally: Tally, *, confidence: float = 0.95) -> Diagnosis:
         influence=influence,
         p_value=p,
         detectable=p <= 1 - confidence,
-        judged=_judged(d_plus, table, _known(table, whole.y)),
+        judged=judged_share(d_plus, table, is_known(table, whole.y)),
         pooled=_grown(rate, Estimate(*growth)),
-        balanced=even_signal.estimate(confidence) if tally.single else None,
+        balanced=balanced.estimate(confidence) if tally.single else None,
         floor=_grown(rate, Estimate(skill.value / 2, skill.low / 2, skill.high / 2)),
         deterministic=_deterministic(tally, whole, confidence) if tally.single else None,
         states=_by_state(tally, whole, table, values[3:], spread[3:], confidence),
@@ -323,221 +343,38 @@ def diagnose(tally: Tally, *, confidence: float = 0.95) -> Diagnosis:
     return replace(found, cautions=tuple(_cautions(tally, whole, found)))
 
 
-# Tables of decisions
+# What is read from the decisions of some groups
 
 
-@dataclass(frozen=True, eq=False)
-class _Part:
-    """Some of the decisions: of all groups, of one, of all but one."""
-
-    state: Integers  # (P,)
-    n_states: int
-    N: Array  # (P, B), decisions by pair and outcome
-    episodes: Array  # (B,)
-    y: Array  # (B,), the label: what each outcome is worth
-
-    def add(self, values: Array) -> Array:
-        return np.asarray(np.bincount(self.state, values, self.n_states), np.float64)
-
-    @property
-    def visits(self) -> Array:
-        return self.add(self.N.sum(axis=1))
-
-    @property
-    def wins(self) -> Array:
-        return self.add(self.N @ self.y)
-
-
-def _part(tally: Tally, y: Array, groups: slice = slice(None)) -> _Part:
+def _part(tally: Tally, y: Array, groups: slice = slice(None)) -> Part:
     """Return the decisions of some groups; outcomes that the label values alike are merged."""
     y, code = np.unique(y, return_inverse=True)
     merge = np.eye(y.size)[code]
     N, episodes = (x[groups].sum(axis=0) @ merge for x in (tally.counts, tally.episodes))
-    return _Part(tally.state, len(tally.states), N, episodes, y)
+    return Part(tally.state, len(tally.states), N, episodes, y)
 
 
-@dataclass(frozen=True, eq=False)
-class _Table:
-    """Visits to each state by action, those to actions seen once pooled.
-
-    A lone action seen once is left out: it cannot be pooled, and has no like.
-    """
-
-    state: Integers  # (R,)
-    N: Array  # (R, B), at least two decisions in each row
-    visits: Array  # (S,), with those left out
-    diversity: Array  # (S,), probability that two visits differ in action; NaN if visited once
-    judged: Array  # (S,), that part of it which the rows show
-
-    @classmethod
-    def of(cls, part: _Part) -> "_Table":
-        return cls.pool(part.state, part.n_states, part.N.sum(axis=1), part.N)
-
-    @classmethod
-    def pool(cls, state: Integers, S: int, n_a: Array, columns: Array) -> "_Table":
-        once, often = n_a == 1, n_a > 1
-        lone = np.bincount(state[once], minlength=S)
-        pool = np.stack([np.bincount(state[once], x, S) for x in columns[once].T], axis=1)
-        pooled = np.flatnonzero(lone > 1)
-        n, alike, repeated = (np.bincount(state, x, S) for x in (n_a, n_a * (n_a - 1), n_a * often))
-        kept = np.maximum(n - (lone == 1), 1)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            diversity = 1 - alike / (n * (n - 1))
-            judged = (repeated - alike / np.maximum(kept - 1, 1)) / kept
-        return cls(
-            np.concatenate([state[often], pooled]),
-            np.concatenate([columns[often], pool[pooled]]),
-            np.asarray(n, np.float64),
-            diversity,
-            np.where(diversity > 1e-12, np.maximum(judged, 0), 0),
-        )
-
-    def add(self, values: Array) -> Array:
-        return np.asarray(np.bincount(self.state, values, self.visits.size), np.float64)
-
-    def sums(self, y: Array, most: int) -> list[Array]:
-        """Return the sums of the powers 0 ... most of y over each row."""
-        return [self.N @ y**k for k in range(most + 1)]
-
-
-def _known(table: _Table, y: Array) -> NDArray[np.bool_]:
-    """Return where there are two successes, or as much."""
-    _, X, q = (table.add(x) for x in table.sums(y, 2))
-    return np.asarray((X**2 > q) & (X**2 >= (2 - 1e-9) * q))
-
-
-def _factor(table: _Table, y: Array) -> Array:
-    """Return (n - 1) / P, and 0 where it is not known."""
-    n, X, q = (table.add(x) for x in table.sums(y, 2))
-    return np.divide(n - 1, X**2 - q, out=np.zeros_like(n), where=_known(table, y))
-
-
-def _excess(table: _Table, x: Array, y: Array) -> Array:
-    """Compare pairs that acted alike with all pairs, weighted by two labels; shape (S,)."""
-    n_a, x_a, y_a, q_a = (table.N @ v for v in (np.ones_like(x), x, y, x * y))
-    n, X, Y, q = (table.add(v) for v in (n_a, x_a, y_a, q_a))
-    return table.add((x_a * y_a - q_a) / (n_a - 1)) - (X * Y - q) / np.maximum(n - 1, 1)
-
-
-def _influence(table: _Table, y: Array) -> tuple[Array, Array]:
-    """Return I_1 and I_2 by state; 0 where they are not known."""
-    n_a, S_a, q_a, cubes = table.sums(y, 3)
-    n, X, q = (table.add(v) for v in (n_a, S_a, q_a))
-    P_a, twice, s = S_a**2 - q_a, 2 * (S_a * q_a - cubes), table.state
-    share = (n_a - 2) / np.maximum(n[s] - 2, 1)
-    third = S_a * P_a - twice - share * (X[s] * P_a - twice)  # a third visit, alike or any
-    factor = _factor(table, y)
-    bias = factor * X * table.add(third / (n_a - 1) ** 2) / np.where(factor > 0, X**2 - q, 1)
-    plain = factor * _excess(table, y, y)
-    return plain - bias, plain - 2 * bias
-
-
-def _per_success(part: _Part) -> Array:
+def _per_success(part: Part) -> Array:
     """Successful visits per success, d_+."""
     wins = part.episodes @ part.y
     return part.wins / wins if wins > 0 else np.zeros(part.n_states)
 
 
-def _per_prompt(part: _Part) -> Array:
+def _per_prompt(part: Part) -> Array:
     """All that were solved alike."""
     solved = part.wins > 0
     return np.asarray(solved / max(solved.sum(), 1))
 
 
-def _judged(weight: Array, table: _Table, known: NDArray[np.bool_]) -> float:
-    """Return the share of the weight that lies where visits can be compared.
-
-    If actions differ in value by as much everywhere, a state's influence goes with the probability
-    that two of its visits differ in action.
-    """
-    seen = table.visits > 1
-    all_of_it = weight @ np.where(seen, table.diversity, 0)
-    if all_of_it <= 0:
-        return 1.0 if weight[seen].sum() > 0 else 0.0
-    return float((weight * known) @ table.judged / all_of_it * weight[seen].sum() / weight.sum())
-
-
-def _spread(weight: Array, values: Array, share: float) -> float:
-    """Add up values, and let what cannot be judged be like the rest."""
-    return float(weight @ values / share) if share > 0 else np.nan
-
-
-def _lift(table: _Table) -> Array:
-    """Return what a state's influence is scaled by, for the actions that cannot be compared."""
-    alone = np.where(table.diversity <= 1e-12, 1.0, np.nan)  # one action has no influence
-    return np.divide(table.diversity, table.judged, out=alone, where=table.judged > 0)
-
-
-def _skill(table: _Table, y: Array) -> Array:
-    r"""Estimate :math:`\mathrm{KL}(\pi_+ \| \pi_0)` by state; 0 where there is nothing to compare.
-
-    The digamma function takes the logarithms' bias away but for a remainder, which is known where
-    there is no influence (Grassberger 2003).
-    """
-    n_a, S_a, q_a = table.sums(y, 2)
-    n, X, q = (table.add(v) for v in (n_a, S_a, q_a))
-    known, s = _known(table, y), table.state
-    effective = np.divide(X, q, out=np.ones_like(X), where=known)
-    share = np.divide(S_a, X[s], out=np.zeros_like(S_a), where=known[s])
-    wins, won = np.maximum(S_a * effective[s], 1e-12), np.maximum(X * effective, 1)
-    terms = share * (psi(wins) - psi(won)[s] - psi(n_a) + psi(n)[s])
-    rate = np.minimum(won / np.maximum(n, 1), 1 - 1e-12)
-    misses = -np.log1p(-rate)
-    rest = n_a / n[s] * (exp1((n_a - 0.5) * misses[s]) - exp1((n - 0.5) * misses)[s])
-    return np.where(known, table.add(terms - rest), 0)
-
-
-def _statistics(part: _Part) -> Array:
+def _statistics(part: Part) -> Array:
     """Return Gamma, its balanced version, the skill, and the influence of each state."""
-    table, d_plus, even = _Table.of(part), _per_success(part), _per_prompt(part)
-    known, (first, second) = _known(table, part.y), _influence(table, part.y)
-    share, balanced = _judged(d_plus, table, known), _judged(even, table, known)
-    skill = _spread(d_plus, _skill(table, part.y), share)
-    each = np.where(known, second * _lift(table), np.nan)
-    totals = [_spread(d_plus, first, share), _spread(even, second, balanced), skill]
+    table, d_plus, even = Table.of(part), _per_success(part), _per_prompt(part)
+    known, (first, second) = is_known(table, part.y), influence_of_pairs(table, part.y)
+    share, balanced = judged_share(d_plus, table, known), judged_share(even, table, known)
+    skill = spread_out(d_plus, skill_of_pairs(table, part.y), share)
+    each = np.where(known, second * lift_of_pooling(table), np.nan)
+    totals = [spread_out(d_plus, first, share), spread_out(even, second, balanced), skill]
     return np.append(totals, each)
-
-
-# Without influence: moments over all permutations of a state's outcomes
-
-
-def _moments(table: _Table, y: Array) -> tuple[Array, Array, Array]:
-    """Return by state the variance of the plain estimate, and the mean that was subtracted.
-
-    The third is the logarithm of the chance of just this table.
-    """
-    levels, code = np.unique(y, return_inverse=True)
-    columns = table.N @ np.eye(levels.size)[code]
-    n_a, totals = columns.sum(axis=1), np.stack([table.add(x) for x in columns.T], axis=1)
-    n, K = totals.sum(axis=1), table.add(np.ones(len(n_a)))
-    z = levels - (totals @ levels / np.maximum(n, 1))[:, np.newaxis]
-    m_2, m_4 = ((totals * z**k).sum(axis=1) / np.maximum(n, 1) for k in (2, 4))
-    variance, factor = _variance_of_pairs(table, n_a, n, m_2, m_4), _factor(table, y)
-    return (
-        np.maximum(variance, 0) * factor**2 * (K > 1),
-        np.maximum(K - 1, 0) * m_2 * n / np.maximum(n - 1, 1) * factor,
-        table.add(gammaln(n_a + 1) - gammaln(columns + 1).sum(axis=1))
-        + gammaln(totals + 1).sum(axis=1)
-        - gammaln(n + 1),
-    )
-
-
-def _variance_of_pairs(table: _Table, r: Array, n: Array, m_2: Array, m_4: Array) -> Array:
-    r"""Return the variance of :math:`\sum_a \sum_{i \ne j \in a} z_i z_j / (n_a - 1)`.
-
-    The z, with moments m_2 and m_4 about their mean 0, are dealt out to the actions at random.
-    """
-    n_1, n_2, n_3 = (np.maximum(n - k, 1) for k in (1, 2, 3))  # what is divided by 1 is not needed
-    two_pairs = np.where(n > 1, (n * m_2**2 - m_4) / n_1, 0)  # E z_1^2 z_2^2
-    one_pair = np.where(n > 2, (2 * m_4 - n * m_2**2) / n_1 / n_2, 0)  # E z_1^2 z_2 z_3
-    no_pair = np.where(n > 3, 3 * (n * m_2**2 - 2 * m_4) / n_1 / n_2 / n_3, 0)  # E z_1 z_2 z_3 z_4
-    left = np.maximum(r - 1, 1)
-    once, twice, never = (
-        table.add(x / left) for x in (4 * r * (r - 2), 2 * r, r * (r - 2) * (r - 3))
-    )
-    across = n**2 - table.add(r**2)
-    square = twice * two_pairs + once * one_pair + (never + across) * no_pair
-    return np.asarray(square - (n * m_2 / n_1) ** 2)
 
 
 # Estimates and their intervals
@@ -577,13 +414,14 @@ class _Signal:
         return Estimate(float(self.value), *(float(x) for x in self.interval(confidence)))
 
 
-def _signal(table: _Table, y: Array, weight: Array, value: float, jackknife: float) -> _Signal:
+def _signal(table: Table, y: Array, weight: Array, value: float, jackknife: float) -> _Signal:
     """Return a weighted sum of influences with its moments under no influence."""
-    variance, noise, log_chance = _moments(table, y)
-    share = _judged(weight, table, _known(table, y)) if weight.any() else 0.0
+    variance, noise, log_chance = permutation_moments(table, y)
+    share = judged_share(weight, table, is_known(table, y)) if weight.any() else 0.0
     per = 1 / share if share > 0 else 0.0
     sums = value, per**2 * (weight**2 @ variance), per * (weight @ noise), jackknife
-    return _Signal(*(np.asarray(x) for x in sums), log_chance[variance > 0].sum())
+    a, b, c, d = (np.asarray(x) for x in sums)
+    return _Signal(a, b, c, d, log_chance[variance > 0].sum())
 
 
 def _slope(value: Array, variance: Array, jackknife: Array, scale: Array) -> Array:
@@ -600,7 +438,7 @@ def _slope(value: Array, variance: Array, jackknife: Array, scale: Array) -> Arr
 def _jackknife(
     tally: Tally,
     y: Array,
-    statistics: Callable[[_Part], Array],
+    statistics: Callable[[Part], Array],
     blocks: int,
     chosen: slice = slice(None),
 ) -> tuple[Array, Array]:
@@ -675,12 +513,12 @@ def _mean_return(tally: Tally, confidence: float) -> Estimate | None:
 
 
 def _by_state(
-    tally: Tally, whole: _Part, table: _Table, value: Array, jackknife: Array, confidence: float
+    tally: Tally, whole: Part, table: Table, value: Array, jackknife: Array, confidence: float
 ) -> tuple[StateReport, ...]:
-    (variance, noise, chance), lift = _moments(table, whole.y), _lift(table)
+    (variance, noise, chance), lift = permutation_moments(table, whole.y), lift_of_pooling(table)
     tested = (variance > 0) & np.isfinite(value)
-    moments = (np.where(tested, x, 0) for x in (variance * lift**2, noise * lift))
-    each = _Signal(value, *moments, jackknife, chance)
+    moved = [np.where(tested, x, 0) for x in (variance * lift**2, noise * lift)]
+    each = _Signal(value, moved[0], moved[1], jackknife, chance)
     ends, p = np.stack(each.interval(confidence), axis=1), _holm(each.p_value(), tested)
     n, wins = whole.visits, whole.wins
     order = np.argsort(-np.where(np.isfinite(value), wins * np.nan_to_num(value), -np.inf))
@@ -705,7 +543,7 @@ def _needed(total: _Signal, episodes: int, confidence: float) -> tuple[tuple[flo
     return tuple((x, int(np.ceil(episodes * noncentrality * scale / x))) for x in targets)
 
 
-def _deterministic(tally: Tally, whole: _Part, confidence: float) -> Estimate | None:
+def _deterministic(tally: Tally, whole: Part, confidence: float) -> Estimate | None:
     """Estimate Gamma from failures in prompts that were solved, if answers are judged alike."""
     judged_both_ways = ((whole.N > 0).sum(axis=1) > 1).any()
     if not np.isin(whole.y, [0, 1]).all() or tally.actions is None or judged_both_ways:
@@ -713,7 +551,7 @@ def _deterministic(tally: Tally, whole: _Part, confidence: float) -> Estimate | 
     if not whole.wins.any():
         return Estimate(np.nan, 0.0, np.inf)
 
-    def odds(part: _Part) -> Array:
+    def odds(part: Part) -> Array:
         n, wins = part.visits, part.wins
         return np.array([(n - wins) @ (wins > 0) / max(wins.sum(), 1)])
 
@@ -748,7 +586,7 @@ def _sweep(tally: Tally, confidence: float) -> tuple[tuple[ThresholdReport, ...]
         return _around(unit * value, unit**2 * variance, df, confidence)
 
     values, variances = (x.reshape(-1, 4) for x in jackknife())
-    table = _Table.of(whole)
+    table = Table.of(whole)
     signals = [
         _signal(table, y, _per_success(replace(whole, y=y)), v[0], u[0])
         for y, v, u in zip([whole.y, *labels], values, variances, strict=True)
@@ -787,52 +625,30 @@ def _correlation(value: float, variance: float, confidence: float, seen: bool) -
     return Estimate(*ends.tolist())
 
 
-def _proxies(part: _Part, labels: Iterable[Array]) -> Array:
-    """Return Gamma, gain and, over the same visits, more, of the faithful label, then of each other.
+def _proxies(part: Part, labels: Iterable[Array]) -> Array:
+    """Return Gamma, gain, weighted influence and alignment: of the return itself, then of labels.
 
-    Gains are those of the scaled return; the last two are the label's influence and its alignment.
+    Gains are those of the scaled return; influences are weighted by its success rates.
     """
-    table, E = _Table.of(part), max(part.episodes.sum(), 1)
+    table, E = Table.of(part), max(part.episodes.sum(), 1)
     often, own = part.visits / E, part.wins / E
-    faithful, found = 0.0, []
+    faithful, found = 0.0, list[list[float]]()
     for label in [part.y, *labels]:
-        known, (influence, _) = _known(table, label), _influence(table, label)
+        known, (influence, _) = is_known(table, label), influence_of_pairs(table, label)
         d_plus, X = _per_success(replace(part, y=label)), table.add(table.N @ label)
-        lift = np.divide(_excess(table, label, part.y), X, out=np.zeros_like(X), where=X > 0)
-        louder = _spread(own, influence, _judged(own, table, known))
-        gain = _spread(often, lift, _judged(often, table, X > 0))
+        excess = excess_of_pairs(table, label, part.y)
+        lift = np.divide(excess, X, out=np.zeros_like(X), where=X > 0)
+        louder = spread_out(own, influence, judged_share(own, table, known))
+        gain = spread_out(often, lift, judged_share(often, table, X > 0))
         if not found:
             faithful = gain = louder
         aligned = gain / np.sqrt(louder * faithful) if louder * faithful > 0 else np.nan
-        own_gain = _spread(d_plus, influence, _judged(d_plus, table, known))
+        own_gain = spread_out(d_plus, influence, judged_share(d_plus, table, known))
         found.append([own_gain, gain, louder, aligned])
     return np.array(found).ravel()
 
 
 # What may be wrong
-
-
-def _association(table: _Table, n_a: Array, signed: Array) -> float:
-    """Test whether actions differ, state by state, between groups of episodes; by permutations.
-
-    `signed`, shape (R, C), counts decisions with a sign that the groups have, in C ways.
-    """
-    value = variance = noise = 0.0
-    n, K = table.add(n_a), table.add(np.ones(len(n_a)))
-    at_least_one, left = np.maximum(n, 1), np.maximum(n - 1, 1)
-    for x_a in signed.T:
-        X = table.add(x_a)
-        mean = X / at_least_one
-        m_2, m_4 = 1 - mean**2, (1 - mean**2) * (1 + 3 * mean**2)
-        s_2 = m_2 * n / left
-        w = np.divide(1, s_2, out=np.zeros_like(s_2), where=(s_2 > 1e-12) & (K > 1))
-        value += float(w @ (table.add((x_a**2 - n_a) / (n_a - 1)) - (X**2 - n) / left))
-        variance += float(w**2 @ np.maximum(_variance_of_pairs(table, n_a, n, m_2, m_4), 0))
-        noise += float(np.maximum(K - 1, 0) @ (w * s_2))
-    if not variance > 0:
-        return 1.0
-    df, scale = 2 * noise**2 / variance, variance / (2 * noise)
-    return float(chdtrc(df, max(df + value / scale, 0)))
 
 
 def _habits(tally: Tally) -> tuple[float, float]:
@@ -848,113 +664,124 @@ def _habits(tally: Tally) -> tuple[float, float]:
         ]
     visits = tally.counts.sum(axis=2).astype(np.float64)
     signed = np.stack([sign @ visits for sign in signs], axis=1)
-    table = _Table.pool(tally.state, len(tally.states), signed[:, 0], signed)
+    table = Table.pool(tally.state, len(tally.states), signed[:, 0], signed)
     n_a, drift, habits = table.N[:, 0], table.N[:, 1:2], table.N[:, 2:]
-    return _association(table, n_a, drift), _association(table, n_a, habits)
+    return association_p_value(table, n_a, drift), association_p_value(table, n_a, habits)
 
 
-def _cautions(tally: Tally, whole: _Part, found: Diagnosis) -> Iterable[Caution]:
-    n, wins = whole.add(whole.N.sum(axis=1)), whole.add(whole.N @ whole.y)
+def _cautions(tally: Tally, whole: Part, found: Diagnosis) -> Iterable[Caution]:
+    """Say what applies."""
     successes = whole.episodes @ whole.y
     if successes == 0:
-        yield Caution(
-            "success",
-            f"No episode succeeds: there is nothing to imitate. The success rate is at most "
-            f"{found.success_rate.high:.3g}.",
-        )
-    elif successes < 30:
-        yield Caution(
-            "success", f"Only {successes:.4g} successes: whatever is read from them is vague."
-        )
+        text = "No episode succeeds: there is nothing to imitate. The success rate is at most"
+        yield Caution("success", f"{text} {found.success_rate.high:.3g}.")
+    elif successes < FEW_SUCCESSES:
+        text = f"Only {successes:.4g} successes: whatever is read from them is vague."
+        yield Caution("success", text)
     if tally.actions is None:
-        yield Caution(
-            "coverage",
-            "There are too many different actions to keep them apart: their influence cannot be "
-            "read. Group them, or cut long answers down to what is judged.",
-        )
+        text = "There are too many different actions to keep them apart: their influence cannot be"
+        end = "Group them, or cut long answers down to what is judged."
+        yield Caution("coverage", f"{text} read. {end}")
         return
-    pair_n = whole.N.sum(axis=1)
-    yield from _of_actions(tally, whole, found, pair_n)
-    dead = (n > 0) & (wins == 0)
-    if dead.any() and successes > 0:
-        yield Caution(
-            "coverage",
-            f"{dead.sum()} of {(n > 0).sum()} states, with {n[dead].sum() / n.sum():.1%} of the "
-            "decisions, lie on no success: imitation learns nothing there.",
-        )
-    thin = pair_n[pair_n > 0] < FEW_VISITS
-    if thin.any():
-        yield Caution(
-            "coverage",
-            f"{thin.sum()} of {thin.size} pairs of state and action were seen fewer than "
-            f"{FEW_VISITS} times.",
-        )
-    yield from _of_time(tally, whole)
-    yield Caution(
-        "behaviour",
-        "The behaviour was not given: its action shares are read from the same log, failures "
-        "included. Lines that were filtered by outcome before they were logged would spoil it.",
-    )
+    for applies, kind, text in [*_of_actions(tally, whole, found), *_of_time(tally)]:
+        if applies:
+            yield Caution(kind, text)
 
 
-def _of_actions(tally: Tally, whole: _Part, found: Diagnosis, pair_n: Array) -> Iterable[Caution]:
-    states = np.bincount(tally.state[pair_n > 0], minlength=whole.n_states)
-    if (states <= 1).all():
-        yield Caution(
+def _of_actions(tally: Tally, whole: Part, found: Diagnosis) -> list[tuple[bool, str, str]]:
+    n, wins, some = whole.visits, whole.wins, bool(whole.wins.any())
+    seen = whole.N.sum(axis=1)
+    kinds = np.bincount(tally.state[seen > 0], minlength=whole.n_states)
+    pairs = seen[seen > 0]
+    once = (pairs == 1).mean()
+    both, again = ((whole.N > 0).sum(axis=1) > 1).sum(), (seen > 1).sum()
+    dead, thin = (n > 0) & (wins == 0), (pairs < FEW_VISITS).sum()
+    typical = wins @ n / max(wins.sum(), 1)
+    unique = tally.single and once > 0.5
+    return [
+        (
+            bool((kinds <= 1).all()),
             "coverage",
             "Every state saw one action only: imitation has nothing to choose from.",
-        )
-    once = pair_n[pair_n > 0] == 1
-    if tally.single and once.mean() > 0.5:
-        yield Caution(
+        ),
+        (
+            unique,
             "unique",
-            f"{once.mean():.0%} of the answers came once: their influence cannot be told from the "
+            f"{once:.0%} of the answers came once: their influence cannot be told from the "
             "verifier's noise. If the verifier judges an answer always alike, see the gain on that "
             "assumption.",
-        )
-    elif found.judged < 0.5 and (states > 1).any() and (whole.N @ whole.y).any():
-        yield Caution(
+        ),
+        (
+            not unique and found.judged < 0.5 and bool((kinds > 1).any()) and some,
             "coverage",
             f"Only {found.judged:.0%} of the influence can be judged from visits that can be "
             "compared; the rest is taken to be like it.",
-        )
-    again = pair_n > 1
-    both = again & ((whole.N > 0).sum(axis=1) > 1)
-    if tally.single and both.any() and again.any():
-        yield Caution(
+        ),
+        (
+            tally.single and both > 0,
             "noise",
-            f"{both.sum()} of {again.sum()} answers that recurred were judged differently: the "
-            "verifier is noisy, or judges something that the answer does not show.",
-        )
+            f"{both} of {again} answers that recurred were judged differently: the verifier is "
+            "noisy, or judges something that the answer does not show.",
+        ),
+        (
+            found.detectable and typical < SPARSE,
+            "sparse",
+            f"A success comes from states with {typical:.3g} visits on average. With so few, an "
+            "influence is overstated: measured at five visits by a third, at eight by a tenth.",
+        ),
+        (
+            bool(dead.any()) and some,
+            "coverage",
+            f"{dead.sum()} of {(n > 0).sum()} states, with {n[dead].sum() / n.sum():.1%} of the "
+            "decisions, lie on no success: imitation learns nothing there.",
+        ),
+        (
+            thin > 0,
+            "coverage",
+            f"{thin} of {pairs.size} pairs of state and action were seen fewer than {FEW_VISITS} "
+            "times.",
+        ),
+    ]
 
 
-def _of_time(tally: Tally, whole: _Part) -> Iterable[Caution]:
-    actions, habits = _habits(tally)
+def _of_time(tally: Tally) -> list[tuple[bool, str, str]]:
+    shares, habits = _habits(tally)
     half = len(tally.counts) // 2
-    early, late = tally.episodes[:half].sum(axis=0), tally.episodes[half:].sum(axis=0)
+    early, late = (x.sum(axis=0) * 1.0 for x in (tally.episodes[:half], tally.episodes[half:]))
+    a, b, z_2 = 0.0, 0.0, 0.0
     if min(early.sum(), late.sum()) > 1:
-        (a, u), (b, v) = (_mean(tally.success, x.astype(np.float64)) for x in (early, late))
+        (a, u), (b, v) = _mean(tally.success, early), _mean(tally.success, late)
         z_2 = (a - b) ** 2 / (u + v) if u + v > 0 else 0.0
-        if chdtrc(1, z_2) < ALARM:
-            yield Caution(
-                "drift",
-                f"The success rate was {a:.3g} in the first half of the log and {b:.3g} in the "
-                "second: it is not one behaviour, or not one environment.",
-            )
-    if actions < ALARM:
-        yield Caution(
+    return [
+        (
+            bool(chdtrc(1, z_2) < ALARM),
             "drift",
-            f"Action shares differ between the halves of the log (p = {actions:.1g}): the log "
-            "mixes behaviours.",
-        )
-    text = (
-        "What chose the actions may have seen more than the log's states; then part of the "
-        "influence is not the actions'. No log can exclude that."
-    )
-    if habits < ALARM:
-        text = (
+            f"The success rate was {a:.3g} in the first half of the log and {b:.3g} in the second: "
+            "it is not one behaviour, or not one environment.",
+        ),
+        (
+            shares < ALARM,
+            "drift",
+            f"Action shares differ between the halves of the log (p = {shares:.1g}): the log mixes "
+            "behaviours.",
+        ),
+        (
+            habits < ALARM,
+            "confounding",
             f"Episodes keep habits: action shares differ between groups of episodes (p = "
             f"{habits:.1g}). What chose the actions saw more than the log's states, and part of "
-            "the influence may not be the actions'."
-        )
-    yield Caution("confounding", text)
+            "the influence may not be the actions'.",
+        ),
+        (
+            habits >= ALARM,
+            "confounding",
+            "What chose the actions may have seen more than the log's states; then part of the "
+            "influence is not the actions'. No log can exclude that.",
+        ),
+        (
+            True,
+            "behaviour",
+            "The behaviour was not given: its action shares are read from the same log, failures "
+            "included. Lines that were filtered by outcome before they were logged would spoil it.",
+        ),
+    ]

@@ -192,8 +192,8 @@ def scaled_interval(
             least = "not be negative" if name == "slope" else "be positive"
             raise ValueError(f"{place(name, where)} must {least}, got {values[where]}")
     G, law = np.maximum(G, 0), (k, c, slope)
-    least = _upper(np.zeros_like(G), level / 2, *law)
-    low = np.minimum(_lower(G, level, *law), least)
+    lowest = _upper(np.zeros_like(G), level / 2, *law)
+    low = np.minimum(_lower(G, level, *law), lowest)
     ends = np.maximum(low, _lower(G, level / 2, *law)), _upper(G, level / 2, *law)
     return np.reshape(ends[0], G.shape), np.reshape(ends[1], G.shape)
 
