@@ -192,7 +192,7 @@ def _verdict(diagnosis: Diagnosis) -> tuple[str, str]:
         "No detectable influence",
         "In this log successes and failures act alike, as far as one can see. It does not exclude"
         f" that one more round gains up to {_share(influence.high, _decimals(influence))} of the"
-        f" {_rate(diagnosis)}, to first order: the high end of a {_share(diagnosis.confidence)}"
+        f" success rate, to first order: the high end of a {_share(diagnosis.confidence)}"
         " interval.",
     )
 
@@ -202,7 +202,7 @@ def _promise(diagnosis: Diagnosis) -> str:
     now, then, influence = diagnosis.success_rate, diagnosis.pooled, diagnosis.influence
     gain = (
         f"What is done matters in this log. One more round of imitating its successes raises the"
-        f" {_rate(diagnosis)} by {_best(influence, _share)} of itself"
+        f" success rate by {_best(influence, _share)} of itself"
         f" ({_share(diagnosis.confidence)} interval {_span(influence, _share)}), to first order"
     )
     if now.value * (1 + influence.value) >= 1:
@@ -210,23 +210,16 @@ def _promise(diagnosis: Diagnosis) -> str:
     return f"{gain}: from {_best(now, _share)} to about {_best(then, _share)}."
 
 
-def _rate(diagnosis: Diagnosis) -> str:
-    return "mean score" if getattr(diagnosis, "graded", False) else "success rate"
-
-
 def _numbers(diagnosis: Diagnosis) -> list[_Number]:
     """List the numbers about the whole log."""
     rate, influence = diagnosis.success_rate, diagnosis.influence
-    numbers = [
-        _Number(
-            "Mean score",
-            rate,
-            _share,
-            "The mean return, where 0% is the least return of the log and 100% the largest.",
+    told = "The share of the episodes that succeed."
+    if diagnosis.mean_return is not None:  # a diagnosis does not tell whether the log had both
+        told += (
+            " If the log has returns only, and no threshold was given: the mean return, from 0% for"
+            " the least to 100% for the largest."
         )
-        if getattr(diagnosis, "graded", False)
-        else _Number("Success rate", rate, _share, "The share of the episodes that succeed.")
-    ]
+    numbers = [_Number("Success rate", rate, _share, told)]
     if diagnosis.mean_return is not None:
         numbers.append(_Number("Mean return", diagnosis.mean_return, _plain, "Of an episode."))
     if not 0 < rate.value < 1:
@@ -238,7 +231,7 @@ def _numbers(diagnosis: Diagnosis) -> list[_Number]:
             influence,
             _plain,
             f"The gain of one more round of exact imitation, to first order: 0.1 is 10% of the"
-            f" {_rate(diagnosis)}."
+            f" success rate."
             + known
             * (
                 " An estimate may fall below 0, the truth cannot. A log without influence shows as"
@@ -252,7 +245,7 @@ def _numbers(diagnosis: Diagnosis) -> list[_Number]:
                 "After one round",
                 diagnosis.pooled,
                 _share,
-                f"The {_rate(diagnosis)} times 1 + influence, at most 100%. The interval allows for"
+                f"The success rate times 1 + influence, at most 100%. The interval allows for"
                 " the errors of both.",
             ),
             _Number(
