@@ -230,8 +230,8 @@ def _numbers(diagnosis: Diagnosis) -> list[_Number]:
             "Influence",
             influence,
             _plain,
-            f"The gain of one more round of exact imitation, to first order: 0.1 is 10% of the"
-            f" success rate."
+            "The gain of one more round of exact imitation, to first order: 0.1 is 10% of the"
+            " success rate."
             + known
             * (
                 " An estimate may fall below 0, the truth cannot. A log without influence shows as"
@@ -245,7 +245,7 @@ def _numbers(diagnosis: Diagnosis) -> list[_Number]:
                 "After one round",
                 diagnosis.pooled,
                 _share,
-                f"The success rate times 1 + influence, at most 100%. The interval allows for"
+                "The success rate times 1 + influence, at most 100%. The interval allows for"
                 " the errors of both.",
             ),
             _Number(
