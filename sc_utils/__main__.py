@@ -83,8 +83,7 @@ def _report(options: argparse.Namespace) -> int:
     diagnosis = diagnose(tally, confidence=options.confidence)
     if options.html is not None:
         options.html.write_text(as_html(diagnosis), encoding="utf-8")
-    print(as_text(diagnosis))
-    sys.stdout.flush()
+    print(as_text(diagnosis), end="", flush=True)
     return 0
 
 

@@ -6,13 +6,25 @@ measured against what a log without influence would show.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betaincinv, chdtrc, exp1, gammaln, psi, stdtrit
+from scipy.special import betaincinv, chdtrc, stdtrit
 
 from sc_utils.intervals import noncentrality_needed, scaled_interval
+from sc_utils.pairs import (
+    Part,
+    Table,
+    association_p_value,
+    excess_of_pairs,
+    influence_of_pairs,
+    is_known,
+    judged_share,
+    lift_of_pooling,
+    permutation_moments,
+    skill_of_pairs,
+    spread_out,
+)
 from sc_utils.probabilities import Array
 from sc_utils.tallies import Tally
 
@@ -29,13 +41,14 @@ __all__ = [
 POWER = 0.8
 TARGETS = (0.01, 0.03, 0.1, 0.3)
 MOST_THRESHOLDS = 16
-COARSE = 16  # parts of the log, of which a jackknife that is dear leaves one out
+COARSE = 16  # parts of the log, of which the jackknife of a sweep leaves one out
 LEAST_DF = 0.1  # below which a chi-squared law is a point at 0
 FEW_VISITS = 5  # to an action
+FEW_SUCCESSES = 30
+SPARSE = 12  # visits to a state, below which an influence is overstated by more than a twentieth
 ALARM = 0.01  # level of the tests behind a caution
 
 Integers = NDArray[np.signedinteger]
-Weight = Callable[["_Part"], Array]
 
 
 @dataclass(frozen=True)
@@ -142,8 +155,8 @@ class Caution:
     Attributes
     ----------
     kind
-        ``"success"`` (none, or few), ``"coverage"``, ``"behaviour"``, ``"confounding"``,
-        ``"drift"``, ``"unique"`` or ``"noise"``.
+        ``"success"`` (none, or few), ``"coverage"``, ``"sparse"``, ``"behaviour"``,
+        ``"confounding"``, ``"drift"``, ``"unique"`` or ``"noise"``.
     text
         One or two sentences, with the numbers.
     """
@@ -231,20 +244,22 @@ class Diagnosis:
 def diagnose(tally: Tally, *, confidence: float = 0.95) -> Diagnosis:
     r"""Judge a counted log: whether there is influence, and what another round would give.
 
-    In a state, with y the outcomes (as successes) of its n visits, :math:`n_a` of them with action
-    a, and P the sum of :math:`y_i y_j` over pairs of *different* visits, :math:`P_a` over those
-    with action a,
+    In a state, with y the outcomes (as successes) of its n visits, X their sum, :math:`n_a` visits
+    with action a, P the sum of :math:`y_i y_j` over pairs of *different* visits, and :math:`P_a`
+    over those with action a,
 
-    .. math:: \hat I(s) = \frac{n - 1 + 2V}{P + 2V q}
-              \Bigl(\sum_a \frac{P_a}{n_a - 1} - \frac{P}{n - 1}\Bigr), \qquad
-              \hat\Gamma = \sum_s \hat d_+(s) \hat I(s) ,
+    .. math:: \hat\Gamma = \sum_s \hat d_+(s) \hat I_1(s), \qquad \hat I_k(s) = \frac{n - 1}{P}
+              \Bigl(\sum_a \frac{P_a (1 - k c_a)}{n_a - 1} - \frac{P}{n - 1}\Bigr),
 
-    with V the mean of y and q the sum of its squares.
+    where :math:`c_a = (S_a - 2 - (n_a - 2)(X - 2)/(n - 2)) / ((n_a - 1)(X - 1))` for outcomes 0 and
+    1, with :math:`S_a` successes of action a, and the average of this over third visits in general.
+    It removes the bias of first order: the reciprocals of :math:`n_a - 1` and :math:`X - 1` vary
+    together. A state's own influence is :math:`\hat I_2`, since it has V squared below.
 
-    Without influence, outcomes are exchangeable among the visits to a state: its mean is 0, and
-    its variance is that over all permutations. Actions seen once are pooled, since a visit without
-    a like tells nothing; states and actions that cannot be compared are taken to be like those
-    that can (`Diagnosis.judged`).
+    Without influence, outcomes are exchangeable among the visits to a state: the mean is 0, with
+    or without c, and the variance without c is that over all permutations. Actions seen once are
+    pooled, since a visit without a like tells nothing; states and actions that cannot be compared
+    are taken to be like those that can (`Diagnosis.judged`).
 
     Parameters
     ----------
@@ -270,247 +285,96 @@ def diagnose(tally: Tally, *, confidence: float = 0.95) -> Diagnosis:
     >>> log = sample_log(bandit([0.2, 0.6]), [[0.5, 0.5]], 1000, rng=np.random.default_rng(1))
     >>> found = diagnose(Tally.from_log(log))
     >>> round(found.influence.value, 2), found.detectable  # 1/4 in truth
-    (0.26, True)
+    (0.28, True)
 
     Notes
     -----
     Two moments are matched (Satterthwaite 1946) under no influence; with it, the variance is that
     of the jackknife over groups of episodes (Wolter 2007), which knows of revisits. Visits of one
     episode do no harm under no influence: given what came before, what an action adds has mean 0.
+    Far tails are not as exact: with twelve actions and a handful of successes, or of failures, a
+    test at the level of 1% errs in 2% of the logs.
+
+    With influence, a bias of second order remains in states with few visits. Measured with two
+    actions that succeed with probability 1/4 and 3/4, true influence 1/4, in logs of 60 states:
+    0.33 with five visits to a state, 0.28 with eight; intervals of 95% held the truth in 98 of 100
+    logs. The gain of a proxy label is corrected for no bias of this kind.
     """
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie in (0, 1), got {confidence}")
     if tally.episodes.sum() == 0 or tally.counts.sum() == 0:
         raise ValueError("a tally needs at least one episode and one decision")
-    log = _Groups.of(tally, tally.success)
-    return _Verdict(tally, log, confidence).diagnosis()
+    whole, known_actions = _part(tally, tally.success), tally.actions is not None
+    table, d_plus, even = Table.of(whole), _per_success(whole), _per_prompt(whole)
+    values, spread = _jackknife(tally, tally.success, _statistics, len(tally.counts))
+    if not known_actions:
+        values = np.full_like(values, np.nan)
+    total = _signal(table, whole.y, d_plus, values[0], spread[0])
+    balanced = _signal(table, whole.y, even, values[1], spread[1])
+    twice = _signal(table, whole.y, d_plus, 2 * values[2], 4 * spread[2])  # 2 KL is I, if small
+    rate, p = _proportion(whole.y, whole.episodes, confidence), float(total.p_value())
+    influence, skill = total.estimate(confidence), twice.estimate(confidence)
+    growth = np.log1p(np.maximum([influence.value, influence.low, influence.high], 0))
+    sweep, best = _sweep(tally, confidence)
+    found = Diagnosis(
+        episodes=int(whole.episodes.sum()),
+        decisions=int(whole.N.sum()),
+        skipped=tally.skipped,
+        n_states=len(tally.states),
+        n_actions=len(tally.actions) if tally.actions is not None else None,
+        single=tally.single,
+        confidence=confidence,
+        success_rate=rate,
+        mean_return=_mean_return(tally, confidence),
+        influence=influence,
+        p_value=p,
+        detectable=p <= 1 - confidence,
+        judged=judged_share(d_plus, table, is_known(table, whole.y)),
+        pooled=_grown(rate, Estimate(*growth)),
+        balanced=balanced.estimate(confidence) if tally.single else None,
+        floor=_grown(rate, Estimate(skill.value / 2, skill.low / 2, skill.high / 2)),
+        deterministic=_deterministic(tally, whole, confidence) if tally.single else None,
+        states=_by_state(tally, whole, table, values[3:], spread[3:], confidence),
+        sweep=sweep,
+        best=best,
+        needed=_needed(total, int(whole.episodes.sum()), confidence),
+        cautions=(),
+    )
+    return replace(found, cautions=tuple(_cautions(tally, whole, found)))
 
 
-# Tables of decisions
+# What is read from the decisions of some groups
 
 
-@dataclass(frozen=True, eq=False)
-class _Part:
-    """Some of the decisions: of all groups, of one, of all but one."""
-
-    state: Integers  # (P,)
-    n_states: int
-    N: Array  # (P, B), decisions by pair and outcome
-    episodes: Array  # (B,)
-    y: Array  # (B,), the label: what each outcome is worth
-
-    def add(self, values: Array) -> Array:
-        return np.asarray(np.bincount(self.state, values, self.n_states), np.float64)
-
-    def without(self, other: "_Part") -> "_Part":
-        return replace(self, N=self.N - other.N, episodes=self.episodes - other.episodes)
+def _part(tally: Tally, y: Array, groups: slice = slice(None)) -> Part:
+    """Return the decisions of some groups; outcomes that the label values alike are merged."""
+    y, code = np.unique(y, return_inverse=True)
+    merge = np.eye(y.size)[code]
+    N, episodes = (x[groups].sum(axis=0) @ merge for x in (tally.counts, tally.episodes))
+    return Part(tally.state, len(tally.states), N, episodes, y)
 
 
-@dataclass(frozen=True, eq=False)
-class _Groups:
-    """A log by groups of episodes, under one label; outcomes that it values alike are merged."""
-
-    tally: Tally
-    merge: Array  # (B, B'): which outcomes become one
-    y: Array  # (B',)
-
-    @classmethod
-    def of(cls, tally: Tally, y: Array, merge: Array | None = None) -> "_Groups":
-        if merge is None:
-            y, code = np.unique(y, return_inverse=True)
-            merge = np.eye(y.size)[code]
-        return cls(tally, merge, y)
-
-    def part(self, groups: Any = slice(None)) -> _Part:
-        """Return the decisions of some groups."""
-        counts = self.tally.counts[groups].sum(axis=0)
-        episodes = self.tally.episodes[groups].sum(axis=0)
-        return _Part(
-            self.tally.state,
-            len(self.tally.states),
-            counts @ self.merge,
-            episodes @ self.merge,
-            self.y,
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class _Table:
-    """Visits to each state by action, those to actions seen once pooled.
-
-    A lone action seen once is left out: it cannot be pooled, and has no like.
-    """
-
-    state: Integers  # (R,)
-    N: Array  # (R, B), at least two decisions in each row
-    visits: Array  # (S,), with those left out
-    diversity: Array  # (S,), probability that two visits differ in action; NaN if visited once
-    judged: Array  # (S,), that part of it which the rows show
-
-    @classmethod
-    def of(cls, part: _Part) -> "_Table":
-        return cls.pool(part.state, part.n_states, part.N.sum(axis=1), part.N)
-
-    @classmethod
-    def pool(cls, state: Integers, S: int, n_a: Array, columns: Array) -> "_Table":
-        once, often = n_a == 1, n_a > 1
-        lone = np.bincount(state[once], minlength=S)
-        pool = np.zeros((S, columns.shape[1]))
-        np.add.at(pool, state[once], columns[once])
-        pooled = np.flatnonzero(lone > 1)
-        n, alike, repeated = (np.bincount(state, x, S) for x in (n_a, n_a * (n_a - 1), n_a * often))
-        kept = np.maximum(n - (lone == 1), 1)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            diversity = 1 - alike / (n * (n - 1))
-            judged = (repeated - alike / np.maximum(kept - 1, 1)) / kept
-        return cls(
-            np.concatenate([state[often], pooled]),
-            np.concatenate([columns[often], pool[pooled]]),
-            np.asarray(n, np.float64),
-            diversity,
-            np.where(diversity > 1e-12, np.maximum(judged, 0), 0),
-        )
-
-    def add(self, values: Array) -> Array:
-        return np.asarray(np.bincount(self.state, values, self.visits.size), np.float64)
-
-
-@dataclass(frozen=True, eq=False)
-class _Pairs:
-    """Pairs of different visits, weighted by two labels of theirs; by state, shape (S,)."""
-
-    n: Array
-    x: Array  # sum of the first label
-    total: Array  # sum of x_i y_j over pairs
-    within: Array  # over those with the same action, each action's divided by n_a - 1
-    lucky: Array  # sum of x_i y_i
-
-    @classmethod
-    def of(cls, table: _Table, x: Array, y: Array) -> "_Pairs":
-        n_a, x_a, y_a, q_a = (table.N @ v for v in (np.ones_like(x), x, y, x * y))
-        n, X, Y, q = (table.add(v) for v in (n_a, x_a, y_a, q_a))
-        return cls(n, X, X * Y - q, table.add((x_a * y_a - q_a) / (n_a - 1)), q)
-
-    @property
-    def known(self) -> NDArray[np.bool_]:
-        """Whether there are two successes, or as much."""
-        return (self.total > 0) & (self.x**2 >= (2 - 1e-9) * self.lucky)
-
-    @property
-    def factor(self) -> Array:
-        """Return 1 / (n V^2), as pairs know it; 0 where they do not.
-
-        A pair of successes takes part in its own V. Without the term 2 V, found by trying,
-        influence in states of five visits would be overstated by a third, or half.
-        """
-        twice = 2 * self.x / np.maximum(self.n, 1)
-        below = self.total + twice * self.lucky
-        ratio = np.divide(self.n - 1 + twice, below, out=np.zeros_like(below), where=self.known)
-        return np.asarray(ratio)
-
-    @property
-    def influence(self) -> Array:
-        """The estimate; 0 where there is none."""
-        return np.asarray((self.within - self.total / np.maximum(self.n - 1, 1)) * self.factor)
-
-
-def _per_success(part: _Part) -> Array:
+def _per_success(part: Part) -> Array:
     """Successful visits per success, d_+."""
     wins = part.episodes @ part.y
-    return part.add(part.N @ part.y) / wins if wins > 0 else np.zeros(part.n_states)
+    return part.wins / wins if wins > 0 else np.zeros(part.n_states)
 
 
-def _per_prompt(part: _Part) -> Array:
+def _per_prompt(part: Part) -> Array:
     """All that were solved alike."""
-    solved = part.add(part.N @ part.y) > 0
-    return solved / max(solved.sum(), 1)
+    solved = part.wins > 0
+    return np.asarray(solved / max(solved.sum(), 1))
 
 
-def _judged(weight: Array, table: _Table, known: NDArray[np.bool_]) -> float:
-    """Return the share of the weight that lies where visits can be compared.
-
-    If actions differ in value by as much everywhere, a state's influence goes with the probability
-    that two of its visits differ in action.
-    """
-    seen = table.visits > 1
-    all_of_it = weight @ np.where(seen, table.diversity, 0)
-    if all_of_it <= 0:
-        return 1.0 if weight[seen].sum() > 0 else 0.0
-    return float((weight * known) @ table.judged / all_of_it * weight[seen].sum() / weight.sum())
-
-
-def _spread(weight: Array, values: Array, share: float) -> float:
-    """Add up values, and let what cannot be judged be like the rest."""
-    return float(weight @ values / share) if share > 0 else np.nan
-
-
-# Without influence: moments over all permutations of a state's outcomes
-
-
-@dataclass(frozen=True, eq=False)
-class _Null:
-    """Moments of the influence estimate over permutations, by state."""
-
-    variance: Array
-    noise: Array  # mean of the square that the estimate is centred by
-    log_chance: Array  # of just this table
-
-    @classmethod
-    def of(cls, table: _Table, y: Array) -> "_Null":
-        n_a, pairs = table.N.sum(axis=1), _Pairs.of(table, y, y)
-        K = table.add(np.ones(len(n_a)))
-        totals = np.stack([table.add(column) for column in table.N.T], axis=1)
-        n = pairs.n
-        z = y - (totals @ y / np.maximum(n, 1))[:, np.newaxis]
-        m_2, m_4 = ((totals * z**k).sum(axis=1) / np.maximum(n, 1) for k in (2, 4))
-        variance = _variance_of_pairs(table, n_a, n, m_2, m_4)
-        factor = pairs.factor
-        noise = np.maximum(K - 1, 0) * m_2 * n / np.maximum(n - 1, 1)
-        return cls(
-            np.maximum(variance, 0) * factor**2 * (K > 1),
-            noise * factor,
-            table.add(gammaln(n_a + 1) - gammaln(table.N + 1).sum(axis=1))
-            + gammaln(totals + 1).sum(axis=1)
-            - gammaln(n + 1),
-        )
-
-
-def _variance_of_pairs(table: _Table, r: Array, n: Array, m_2: Array, m_4: Array) -> Array:
-    r"""Return the variance of :math:`\sum_a \sum_{i \ne j \in a} z_i z_j / (n_a - 1)`.
-
-    The z, with moments m_2 and m_4 about their mean 0, are dealt out to the actions at random.
-    """
-    n_1, n_2, n_3 = (np.maximum(n - k, 1) for k in (1, 2, 3))  # what is divided by 1 is not needed
-    two_pairs = np.where(n > 1, (n * m_2**2 - m_4) / n_1, 0)  # E z_1^2 z_2^2
-    one_pair = np.where(n > 2, (2 * m_4 - n * m_2**2) / n_1 / n_2, 0)  # E z_1^2 z_2 z_3
-    no_pair = np.where(n > 3, 3 * (n * m_2**2 - 2 * m_4) / n_1 / n_2 / n_3, 0)  # E z_1 z_2 z_3 z_4
-    left = np.maximum(r - 1, 1)
-    once, twice, never = (
-        table.add(x / left) for x in (4 * r * (r - 2), 2 * r, r * (r - 2) * (r - 3))
-    )
-    across = n**2 - table.add(r**2)
-    square = twice * two_pairs + once * one_pair + (never + across) * no_pair
-    return np.asarray(square - (n * m_2 / n_1) ** 2)
-
-
-def _skill(table: _Table, y: Array) -> Array:
-    r"""Estimate :math:`\mathrm{KL}(\pi_+ \| \pi_0)` by state; 0 where there is nothing to compare.
-
-    The digamma function takes the logarithms' bias away but for a remainder, which is known where
-    there is no influence (Grassberger 2003).
-    """
-    n_a, S_a = table.N.sum(axis=1), table.N @ y
-    n, X, q = (table.add(v) for v in (n_a, S_a, table.N @ y**2))
-    known = (q > 0) & (X**2 >= (2 - 1e-9) * q)
-    effective = np.divide(X, q, out=np.ones_like(X), where=known)
-    s = table.state
-    share = np.divide(S_a, X[s], out=np.zeros_like(S_a), where=known[s])
-    wins, won = np.maximum(S_a * effective[s], 1e-12), np.maximum(X * effective, 1)
-    terms = share * (psi(wins) - psi(won[s]) - psi(n_a) + psi(n[s]))
-    rate = np.minimum(won / np.maximum(n, 1), 1)
-    misses = -np.log1p(-np.minimum(rate, 1 - 1e-12))
-    rest = n_a / n[s] * (exp1((n_a - 0.5) * misses[s]) - exp1((n[s] - 0.5) * misses[s]))
-    return np.where(known, table.add(terms - rest * known[s]), 0)
+def _statistics(part: Part) -> Array:
+    """Return Gamma, its balanced version, the skill, and the influence of each state."""
+    table, d_plus, even = Table.of(part), _per_success(part), _per_prompt(part)
+    known, (first, second) = is_known(table, part.y), influence_of_pairs(table, part.y)
+    share, balanced = judged_share(d_plus, table, known), judged_share(even, table, known)
+    skill = spread_out(d_plus, skill_of_pairs(table, part.y), share)
+    each = np.where(known, second * lift_of_pooling(table), np.nan)
+    totals = [spread_out(d_plus, first, share), spread_out(even, second, balanced), skill]
+    return np.append(totals, each)
 
 
 # Estimates and their intervals
@@ -522,11 +386,11 @@ class _Signal:
 
     value: Array
     variance: Array  # without influence; 0 where there is no evidence
-    noise: Array
+    noise: Array  # of the square that it is centred by
     jackknife: Array  # variance, whatever the influence
     log_chance: Array  # of just these tables: no exact test could have a smaller p value
 
-    def _law(self) -> tuple[NDArray[np.bool_], Array, Array]:
+    def law(self) -> tuple[NDArray[np.bool_], Array, Array]:
         """Return where there is evidence, and degrees of freedom and scale."""
         known = (self.variance > 0) & (self.noise > 0) & np.isfinite(self.value)
         variance, noise = (np.where(known, x, 1.0) for x in (self.variance, self.noise))
@@ -534,23 +398,30 @@ class _Signal:
         return known, df, np.sqrt(variance / (2 * df))
 
     def p_value(self) -> Array:
-        known, df, scale = self._law()
+        known, df, scale = self.law()
         p = chdtrc(df, np.maximum(df + np.where(known, self.value, 0) / scale, 0))
-        least = np.exp(np.minimum(self.log_chance, 0))
-        return np.where(known, np.maximum(p, least), 1.0)
+        return np.where(known, np.maximum(p, np.exp(np.minimum(self.log_chance, 0))), 1.0)
 
     def interval(self, confidence: float) -> tuple[Array, Array]:
-        known, df, scale = self._law()
+        known, df, scale = self.law()
         value = np.where(known, self.value, 0)
         slope = _slope(value, 2 * df * scale**2, np.where(known, self.jackknife, 0), scale)
         low, high = scaled_interval(value, df, scale, slope, confidence=confidence)
-        low = np.where(self.p_value() <= 1 - confidence, np.maximum(low, 1e-300), 0)
         certain = np.where(np.isfinite(self.value), np.maximum(self.value, 0), np.inf)
-        return low, np.where(known, high, certain)
+        return np.where(self.p_value() <= 1 - confidence, low, 0), np.where(known, high, certain)
 
     def estimate(self, confidence: float) -> Estimate:
-        low, high = self.interval(confidence)
-        return Estimate(float(self.value), float(low), float(high))
+        return Estimate(float(self.value), *(float(x) for x in self.interval(confidence)))
+
+
+def _signal(table: Table, y: Array, weight: Array, value: float, jackknife: float) -> _Signal:
+    """Return a weighted sum of influences with its moments under no influence."""
+    variance, noise, log_chance = permutation_moments(table, y)
+    share = judged_share(weight, table, is_known(table, y)) if weight.any() else 0.0
+    per = 1 / share if share > 0 else 0.0
+    sums = value, per**2 * (weight**2 @ variance), per * (weight @ noise), jackknife
+    a, b, c, d = (np.asarray(x) for x in sums)
+    return _Signal(a, b, c, d, log_chance[variance > 0].sum())
 
 
 def _slope(value: Array, variance: Array, jackknife: Array, scale: Array) -> Array:
@@ -565,16 +436,21 @@ def _slope(value: Array, variance: Array, jackknife: Array, scale: Array) -> Arr
 
 
 def _jackknife(
-    log: _Groups, statistics: Callable[[_Part], Array], blocks: list[Integers]
+    tally: Tally,
+    y: Array,
+    statistics: Callable[[Part], Array],
+    blocks: int,
+    chosen: slice = slice(None),
 ) -> tuple[Array, Array]:
     """Return estimates and their variances, by leaving out one block of groups at a time."""
-    whole = log.part(np.concatenate(blocks))
+    whole = _part(tally, y, chosen)
     value = statistics(whole)
     total, squares, n = np.zeros_like(value), np.zeros_like(value), 0
-    for block in blocks:
-        part = log.part(block)
-        if part.episodes.sum() > 0:
-            shift = statistics(whole.without(part)) - value
+    for k in range(blocks)[chosen]:
+        part = _part(tally, y, slice(k, None, blocks))
+        rest = replace(whole, N=whole.N - part.N, episodes=whole.episodes - part.episodes)
+        if part.episodes.any() and rest.episodes.any():
+            shift = statistics(rest) - value
             shift = np.where(np.isfinite(shift), shift, 0)
             total, squares, n = total + shift, squares + shift**2, n + 1
     if n < 2:
@@ -629,152 +505,6 @@ def _holm(p: Array, tested: NDArray[np.bool_]) -> Array:
     return adjusted
 
 
-# The verdict
-
-
-@dataclass(frozen=True, eq=False)
-class _Verdict:
-    """A tally that is being judged."""
-
-    tally: Tally
-    log: _Groups
-    confidence: float
-
-    def diagnosis(self) -> Diagnosis:
-        tally, level, whole = self.tally, self.confidence, self.log.part()
-        rate = _proportion(whole.y, whole.episodes, level)
-        signals, states = self._signals(whole)
-        influence = signals["influence"].estimate(level)
-        p = float(signals["influence"].p_value())
-        balanced = signals["balanced"].estimate(level) if tally.single else None
-        twice = signals["skill"].estimate(level)
-        table = _Table.of(whole)
-        judged = _judged(_per_success(whole), table, _Pairs.of(table, whole.y, whole.y).known)
-        deterministic = _deterministic(self.log, level) if tally.single else None
-        sweep, best = _sweep(tally, level)
-        growth = Estimate(
-            *np.log1p(np.maximum([influence.value, influence.low, influence.high], 0))
-        )
-        skill = Estimate(twice.value / 2, twice.low / 2, twice.high / 2)
-        found = Diagnosis(
-            episodes=int(whole.episodes.sum()),
-            decisions=int(whole.N.sum()),
-            skipped=tally.skipped,
-            n_states=len(tally.states),
-            n_actions=None if tally.actions is None else len(tally.actions),
-            single=tally.single,
-            confidence=level,
-            success_rate=rate,
-            mean_return=_mean_return(tally, level),
-            influence=influence,
-            p_value=p,
-            detectable=p <= 1 - level,
-            judged=judged,
-            pooled=_grown(rate, growth),
-            balanced=balanced,
-            floor=_grown(rate, skill),
-            deterministic=deterministic,
-            states=states,
-            sweep=sweep,
-            best=best,
-            needed=self._needed(signals["influence"], int(whole.episodes.sum())),
-            cautions=(),
-        )
-        return replace(found, cautions=tuple(_cautions(tally, whole, found)))
-
-    def _signals(self, whole: _Part) -> tuple[dict[str, _Signal], tuple[StateReport, ...]]:
-        blocks = [np.array([g]) for g in range(len(self.tally.counts))]
-        known_actions = self.tally.actions is not None
-        values, spread = _jackknife(self.log, _statistics, blocks)
-        coarse = [np.arange(k, len(blocks), COARSE) for k in range(min(COARSE, len(blocks)))]
-        skill, skill_spread = _jackknife(self.log, _total_skill, coarse)
-        table = _Table.of(whole)
-        null, pairs = _Null.of(table, whole.y), _Pairs.of(table, whole.y, whole.y)
-        tested = pairs.known & (null.variance > 0) & known_actions
-        signals = {}
-        weights = {"influence": _per_success, "balanced": _per_prompt, "skill": _per_success}
-        estimates = [(values[0], spread[0]), (values[1], spread[1])]
-        estimates += [(2 * skill[0], 4 * skill_spread[0])]  # 2 KL is an influence, if small
-        for (name, weight), (value, jackknife) in zip(weights.items(), estimates, strict=True):
-            w = weight(whole)
-            share = _judged(w, table, pairs.known)
-            signals[name] = _Signal(
-                np.asarray(value if known_actions else np.nan),
-                np.asarray((w**2 @ null.variance) / share**2 if share > 0 else 0.0),
-                np.asarray((w @ null.noise) / share if share > 0 else 0.0),
-                np.asarray(jackknife),
-                np.asarray(null.log_chance[tested].sum()),
-            )
-        factor = _factor(table)
-        each = _Signal(
-            values[2:] if known_actions else np.full_like(values[2:], np.nan),
-            np.where(tested, null.variance * factor**2, 0),
-            np.where(tested, null.noise * factor, 0),
-            spread[2:],
-            null.log_chance,
-        )
-        return signals, self._reports(whole, each, tested)
-
-    def _reports(
-        self, whole: _Part, each: _Signal, tested: NDArray[np.bool_]
-    ) -> tuple[StateReport, ...]:
-        n, wins = whole.add(whole.N.sum(axis=1)), whole.add(whole.N @ whole.y)
-        low, high = each.interval(self.confidence)
-        p = _holm(each.p_value(), tested)
-        share = np.where(np.isfinite(each.value), wins * np.nan_to_num(each.value), -np.inf)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            rate = wins / n
-        return tuple(
-            StateReport(
-                self.tally.states[s],
-                int(n[s]),
-                float(rate[s]),
-                Estimate(float(each.value[s]), float(low[s]), float(high[s])),
-                float(p[s]),
-            )
-            for s in np.argsort(-share, kind="stable")
-        )
-
-    def _needed(self, signal: _Signal, episodes: int) -> tuple[tuple[float, int], ...]:
-        known, df, scale = (x.item() for x in signal._law())
-        level = 1 - self.confidence
-        if not known or not level < POWER:
-            return ()
-        noncentrality = noncentrality_needed(df, level=level, power=POWER)
-        targets = [*TARGETS, float(signal.value)] if signal.value > 0 else [*TARGETS]
-        return tuple((x, int(np.ceil(episodes * noncentrality * scale / x))) for x in targets)
-
-
-def _factor(table: _Table) -> Array:
-    """Return what a state's influence is scaled by, for the actions that cannot be compared."""
-    nothing = np.where(
-        table.diversity > 1e-12, np.nan, 1.0
-    )  # with one action there is no influence
-    nothing[np.isnan(table.diversity)] = np.nan
-    return np.divide(table.diversity, table.judged, out=nothing, where=table.judged > 0)
-
-
-def _statistics(part: _Part) -> Array:
-    """Return Gamma, its balanced version, and the influence of each state."""
-    table = _Table.of(part)
-    pairs, d_plus, even = _Pairs.of(table, part.y, part.y), _per_success(part), _per_prompt(part)
-    shares = [_judged(w, table, pairs.known) if w.any() else 0.0 for w in (d_plus, even)]
-    each = np.where(pairs.known, pairs.influence * _factor(table), np.nan)
-    return np.append(
-        [
-            _spread(d_plus, pairs.influence, shares[0]),
-            _spread(even, pairs.influence, shares[1]),
-        ],
-        each,
-    )
-
-
-def _total_skill(part: _Part) -> Array:
-    table, d_plus = _Table.of(part), _per_success(part)
-    share = _judged(d_plus, table, _Pairs.of(table, part.y, part.y).known) if d_plus.any() else 0.0
-    return np.array([_spread(d_plus, _skill(table, part.y), share)])
-
-
 def _mean_return(tally: Tally, confidence: float) -> Estimate | None:
     if tally.returns is None:
         return None
@@ -782,23 +512,52 @@ def _mean_return(tally: Tally, confidence: float) -> Estimate | None:
     return _around(*_mean(tally.returns, episodes), max(int(episodes.sum()) - 1, 1), confidence)
 
 
-def _deterministic(log: _Groups, confidence: float) -> Estimate | None:
+def _by_state(
+    tally: Tally, whole: Part, table: Table, value: Array, jackknife: Array, confidence: float
+) -> tuple[StateReport, ...]:
+    (variance, noise, chance), lift = permutation_moments(table, whole.y), lift_of_pooling(table)
+    tested = (variance > 0) & np.isfinite(value)
+    moved = [np.where(tested, x, 0) for x in (variance * lift**2, noise * lift)]
+    each = _Signal(value, moved[0], moved[1], jackknife, chance)
+    ends, p = np.stack(each.interval(confidence), axis=1), _holm(each.p_value(), tested)
+    n, wins = whole.visits, whole.wins
+    order = np.argsort(-np.where(np.isfinite(value), wins * np.nan_to_num(value), -np.inf))
+    return tuple(
+        StateReport(
+            state=tally.states[s],
+            decisions=int(n[s]),
+            success_rate=float(wins[s] / n[s]) if n[s] > 0 else np.nan,
+            influence=Estimate(float(value[s]), *ends[s].tolist()),
+            p_value=float(p[s]),
+        )
+        for s in order
+    )
+
+
+def _needed(total: _Signal, episodes: int, confidence: float) -> tuple[tuple[float, int], ...]:
+    known, df, scale = (x.item() for x in total.law())
+    if not known or not 1 - confidence < POWER:
+        return ()
+    noncentrality = noncentrality_needed(df, level=1 - confidence, power=POWER)
+    targets = [*TARGETS, float(total.value)] if total.value > 0 else [*TARGETS]
+    return tuple((x, int(np.ceil(episodes * noncentrality * scale / x))) for x in targets)
+
+
+def _deterministic(tally: Tally, whole: Part, confidence: float) -> Estimate | None:
     """Estimate Gamma from failures in prompts that were solved, if answers are judged alike."""
-    whole = log.part()
-    both = (whole.N > 0).sum(axis=1) > 1
-    if not np.isin(whole.y, [0, 1]).all() or log.tally.actions is None or both.any():
+    judged_both_ways = ((whole.N > 0).sum(axis=1) > 1).any()
+    if not np.isin(whole.y, [0, 1]).all() or tally.actions is None or judged_both_ways:
         return None
-
-    def odds(part: _Part) -> Array:
-        n, wins = part.add(part.N.sum(axis=1)), part.add(part.N @ part.y)
-        solved = wins > 0
-        return np.array([(n - wins) @ solved / max(wins.sum(), 1)])
-
-    blocks = [np.array([g]) for g in range(len(log.tally.counts))]
-    value, variance = _jackknife(log, odds, blocks)
-    if not (whole.N @ whole.y).any():
+    if not whole.wins.any():
         return Estimate(np.nan, 0.0, np.inf)
-    found = _around(float(value[0]), float(variance[0]), len(blocks) - 1, confidence)
+
+    def odds(part: Part) -> Array:
+        n, wins = part.visits, part.wins
+        return np.array([(n - wins) @ (wins > 0) / max(wins.sum(), 1)])
+
+    G = len(tally.counts)
+    value, variance = _jackknife(tally, tally.success, odds, G)
+    found = _around(value.item(), variance.item(), G - 1, confidence)
     return replace(found, low=max(found.low, 0.0))
 
 
@@ -808,161 +567,88 @@ def _deterministic(log: _Groups, confidence: float) -> Estimate | None:
 def _sweep(tally: Tally, confidence: float) -> tuple[tuple[ThresholdReport, ...], Choice | None]:
     if tally.returns is None or tally.actions is None:
         return (), None
-    Y, episodes = tally.returns, tally.episodes.sum(axis=0)
-    used = np.unique(Y[episodes > 0])
+    used = np.unique(tally.returns[tally.episodes.any(axis=0)])
     if used.size < 2:
         return (), None
     thresholds = used[1:]
     if thresholds.size > MOST_THRESHOLDS:
         thresholds = thresholds[np.linspace(0, thresholds.size - 1, MOST_THRESHOLDS).astype(int)]
-    faithful = np.clip((Y - used[0]) / (used[-1] - used[0]), 0, 1)
-    log = _Groups.of(tally, faithful, np.eye(Y.size))
-    labels = [(Y >= theta).astype(np.float64) for theta in thresholds]
+    unit, level = used[-1] - used[0], 1 - confidence
+    faithful = np.clip((tally.returns - used[0]) / unit, 0, 1)
+    whole = _part(tally, faithful)
+    labels = [1.0 * (whole.y >= y) for y in (thresholds - used[0]) / unit]
 
-    def statistics(part: _Part) -> Array:
-        return _proxies(part, labels)
+    def jackknife(chosen: slice = slice(None)) -> tuple[Array, Array]:
+        blocks = min(COARSE, len(tally.counts))
+        return _jackknife(tally, faithful, lambda part: _proxies(part, labels), blocks, chosen)
 
-    G = len(tally.counts)
-    blocks = [np.arange(k, G, COARSE) for k in range(min(COARSE, G))]
-    value, variance = _jackknife(log, statistics, blocks)
-    values, variances = (x[1:].reshape(-1, 4) for x in (value, variance))
-    unit, df = used[-1] - used[0], len(blocks) - 1
-    own = _label_signal(log.part(), faithful, np.nan, np.nan)
-    reports = []
-    for k, theta in enumerate(thresholds):
-        signal = _label_signal(log.part(), labels[k], values[k, 0], variances[k, 0])
-        gain = _around(unit * values[k, 1], unit**2 * variances[k, 1], df, confidence)
-        seen = (
-            min(values[k, 2], value[0]) > 0
-            and max(signal.p_value(), own.p_value()) <= 1 - confidence
+    def gain_of(value: float, variance: float, df: int = COARSE - 1) -> Estimate:
+        return _around(unit * value, unit**2 * variance, df, confidence)
+
+    values, variances = (x.reshape(-1, 4) for x in jackknife())
+    table = Table.of(whole)
+    signals = [
+        _signal(table, y, _per_success(replace(whole, y=y)), v[0], u[0])
+        for y, v, u in zip([whole.y, *labels], values, variances, strict=True)
+    ]
+    own, *others = [s.p_value() <= level and v[2] > 0 for s, v in zip(signals, values, strict=True)]
+    reports = tuple(
+        ThresholdReport(
+            threshold=float(theta),
+            success_rate=float(whole.episodes @ y / whole.episodes.sum()),
+            influence=signal.estimate(confidence),
+            amplification=float(np.sqrt(v[2] / values[0, 2])) if own and seen else np.nan,
+            alignment=_correlation(v[3], u[3], confidence, bool(own and seen)),
+            gain=gain_of(v[1], u[1]),
         )
-        louder = float(np.sqrt(values[k, 2] / value[0])) if seen else np.nan
-        reports.append(
-            ThresholdReport(
-                threshold=float(theta),
-                success_rate=float(labels[k] @ episodes / episodes.sum()),
-                influence=signal.estimate(confidence),
-                amplification=louder,
-                alignment=_clipped(
-                    _around(values[k, 3], variances[k, 3], df, confidence), bool(seen)
-                ),
-                gain=gain,
-            )
+        for theta, y, signal, seen, v, u in zip(
+            thresholds, labels, signals[1:], others, values[1:], variances[1:], strict=True
         )
-    choice = Choice(
-        threshold=float(thresholds[int(np.nanargmax(_finite(values[:, 1])))]),
-        gain=_honest_gain(log, statistics, blocks, unit, confidence),
-        faithful=_around(unit * value[0], unit**2 * variance[0], df, confidence),
     )
-    return tuple(reports), choice
+    # One half of the blocks chooses, the other measures, and the other way round.
+    halves = [[x.reshape(-1, 4)[1:, 1] for x in jackknife(slice(k, None, 2))] for k in (0, 1)]
+    (a, u), (b, v) = halves
+    i, j = np.argmax(b), np.argmax(a)
+    choice = Choice(
+        threshold=float(thresholds[np.argmax(values[1:, 1])]),
+        gain=gain_of((a[i] + b[j]) / 2, (u[i] + v[j]) / 4, COARSE - 2),
+        faithful=gain_of(values[0, 1], variances[0, 1]),
+    )
+    return reports, choice
 
 
-def _finite(values: Array) -> Array:
-    return np.where(np.isfinite(values), values, -1e300)
-
-
-def _clipped(estimate: Estimate, seen: bool) -> Estimate:
+def _correlation(value: float, variance: float, confidence: float, seen: bool) -> Estimate:
     if not seen:
         return Estimate(np.nan, -1.0, 1.0)
-    return Estimate(
-        *(float(np.clip(x, -1, 1)) for x in (estimate.value, estimate.low, estimate.high))
-    )
+    found = _around(value, variance, COARSE - 1, confidence)
+    ends = np.clip([found.value, found.low, found.high], -1, 1)
+    return Estimate(*ends.tolist())
 
 
-def _proxies(part: _Part, labels: Iterable[Array]) -> Array:
-    """Return the faithful gain; then of each label Gamma, gain and, over the same visits, more.
+def _proxies(part: Part, labels: Iterable[Array]) -> Array:
+    """Return Gamma, gain, weighted influence and alignment: of the return itself, then of labels.
 
-    Gains are those of the scaled return; the last two are the label's influence and its alignment.
+    Gains are those of the scaled return; influences are weighted by its success rates.
     """
-    table, E = _Table.of(part), np.maximum(part.episodes.sum(), 1)
-    n, own = part.add(part.N.sum(axis=1)), part.add(part.N @ part.y) / E
-    plain = _Pairs.of(table, part.y, part.y)
-    faithful = _spread(own, plain.influence, _judged(own, table, plain.known))
-    found = [faithful]
-    for label in labels:
-        one = _Pairs.of(table, label, label)
-        d_plus = part.add(part.N @ label) / np.maximum(part.episodes @ label, 1)
-        two = _Pairs.of(table, label, part.y)
-        lift = np.divide(
-            two.within - two.total / np.maximum(two.n - 1, 1),
-            two.x,
-            out=np.zeros_like(two.x),
-            where=two.x > 0,
-        )
-        louder = _spread(own, one.influence, _judged(own, table, one.known))
-        gain = _spread(n / E, lift, _judged(n / E, table, two.x > 0))
-        product = louder * faithful
-        aligned = gain / np.sqrt(product) if product > 0 else np.nan
-        found += [
-            _spread(d_plus, one.influence, _judged(d_plus, table, one.known)),
-            gain,
-            louder,
-            aligned,
-        ]
-    return np.array(found)
-
-
-def _label_signal(part: _Part, label: Array, value: float, variance: float) -> _Signal:
-    """Return a label's Gamma with its moments under no influence."""
-    y, code = np.unique(label, return_inverse=True)
-    merge = np.eye(y.size)[code]
-    merged = replace(part, N=part.N @ merge, episodes=part.episodes @ merge, y=y)
-    table = _Table.of(merged)
-    null, pairs, w = _Null.of(table, y), _Pairs.of(table, y, y), _per_success(merged)
-    share = _judged(w, table, pairs.known) if w.any() else 0.0
-    if np.isnan(value):
-        value = _spread(w, pairs.influence, share)
-    return _Signal(
-        np.asarray(value),
-        np.asarray((w**2 @ null.variance) / share**2 if share > 0 else 0.0),
-        np.asarray((w @ null.noise) / share if share > 0 else 0.0),
-        np.asarray(variance),
-        np.asarray(null.log_chance[pairs.known].sum()),
-    )
-
-
-def _honest_gain(
-    log: _Groups,
-    statistics: Callable[[_Part], Array],
-    blocks: list[Integers],
-    unit: float,
-    confidence: float,
-) -> Estimate:
-    """Choose on one half of the blocks, measure on the other, and the other way round."""
-    halves = [
-        [x[1:].reshape(-1, 4)[:, 1] for x in _jackknife(log, statistics, half)]
-        for half in (blocks[::2], blocks[1::2])
-    ]
-    chosen = [int(np.argmax(_finite(gains))) for gains, _ in halves]
-    value = (halves[0][0][chosen[1]] + halves[1][0][chosen[0]]) / 2
-    variance = (halves[0][1][chosen[1]] + halves[1][1][chosen[0]]) / 4
-    return _around(unit * value, unit**2 * variance, max(len(blocks) - 2, 1), confidence)
+    table, E = Table.of(part), max(part.episodes.sum(), 1)
+    often, own = part.visits / E, part.wins / E
+    faithful, found = 0.0, list[list[float]]()
+    for label in [part.y, *labels]:
+        known, (influence, _) = is_known(table, label), influence_of_pairs(table, label)
+        d_plus, X = _per_success(replace(part, y=label)), table.add(table.N @ label)
+        excess = excess_of_pairs(table, label, part.y)
+        lift = np.divide(excess, X, out=np.zeros_like(X), where=X > 0)
+        louder = spread_out(own, influence, judged_share(own, table, known))
+        gain = spread_out(often, lift, judged_share(often, table, X > 0))
+        if not found:
+            faithful = gain = louder
+        aligned = gain / np.sqrt(louder * faithful) if louder * faithful > 0 else np.nan
+        own_gain = spread_out(d_plus, influence, judged_share(d_plus, table, known))
+        found.append([own_gain, gain, louder, aligned])
+    return np.array(found).ravel()
 
 
 # What may be wrong
-
-
-def _association(table: _Table, n_a: Array, signed: Array) -> float:
-    """Test whether actions differ, state by state, between groups of episodes; by permutations.
-
-    `signed`, shape (R, C), counts decisions with a sign that the groups have, in C ways.
-    """
-    value = variance = noise = 0.0
-    n, K = table.add(n_a), table.add(np.ones(len(n_a)))
-    at_least_one, left = np.maximum(n, 1), np.maximum(n - 1, 1)
-    for x_a in signed.T:
-        X = table.add(x_a)
-        mean = X / at_least_one
-        m_2, m_4 = 1 - mean**2, (1 - mean**2) * (1 + 3 * mean**2)
-        s_2 = m_2 * n / left
-        w = np.divide(1, s_2, out=np.zeros_like(s_2), where=(s_2 > 1e-12) & (K > 1))
-        value += float(w @ (table.add((x_a**2 - n_a) / (n_a - 1)) - (X**2 - n) / left))
-        variance += float(w**2 @ np.maximum(_variance_of_pairs(table, n_a, n, m_2, m_4), 0))
-        noise += float(np.maximum(K - 1, 0) @ (w * s_2))
-    if not variance > 0:
-        return 1.0
-    df, scale = 2 * noise**2 / variance, variance / (2 * noise)
-    return float(chdtrc(df, max(df + value / scale, 0)))
 
 
 def _habits(tally: Tally) -> tuple[float, float]:
@@ -978,113 +664,124 @@ def _habits(tally: Tally) -> tuple[float, float]:
         ]
     visits = tally.counts.sum(axis=2).astype(np.float64)
     signed = np.stack([sign @ visits for sign in signs], axis=1)
-    table = _Table.pool(tally.state, len(tally.states), signed[:, 0], signed)
+    table = Table.pool(tally.state, len(tally.states), signed[:, 0], signed)
     n_a, drift, habits = table.N[:, 0], table.N[:, 1:2], table.N[:, 2:]
-    return _association(table, n_a, drift), _association(table, n_a, habits)
+    return association_p_value(table, n_a, drift), association_p_value(table, n_a, habits)
 
 
-def _cautions(tally: Tally, whole: _Part, found: Diagnosis) -> Iterable[Caution]:
-    n, wins = whole.add(whole.N.sum(axis=1)), whole.add(whole.N @ whole.y)
+def _cautions(tally: Tally, whole: Part, found: Diagnosis) -> Iterable[Caution]:
+    """Say what applies."""
     successes = whole.episodes @ whole.y
     if successes == 0:
-        yield Caution(
-            "success",
-            f"No episode succeeds: there is nothing to imitate. The success rate is at most "
-            f"{found.success_rate.high:.3g}.",
-        )
-    elif successes < 30:
-        yield Caution(
-            "success", f"Only {successes:.4g} successes: whatever is read from them is vague."
-        )
+        text = "No episode succeeds: there is nothing to imitate. The success rate is at most"
+        yield Caution("success", f"{text} {found.success_rate.high:.3g}.")
+    elif successes < FEW_SUCCESSES:
+        text = f"Only {successes:.4g} successes: whatever is read from them is vague."
+        yield Caution("success", text)
     if tally.actions is None:
-        yield Caution(
-            "coverage",
-            "There are too many different actions to keep them apart: their influence cannot be "
-            "read. Group them, or cut long answers down to what is judged.",
-        )
+        text = "There are too many different actions to keep them apart: their influence cannot be"
+        end = "Group them, or cut long answers down to what is judged."
+        yield Caution("coverage", f"{text} read. {end}")
         return
-    pair_n = whole.N.sum(axis=1)
-    yield from _of_actions(tally, whole, found, pair_n)
-    dead = (n > 0) & (wins == 0)
-    if dead.any() and successes > 0:
-        yield Caution(
-            "coverage",
-            f"{dead.sum()} of {(n > 0).sum()} states, with {n[dead].sum() / n.sum():.1%} of the "
-            "decisions, lie on no success: imitation learns nothing there.",
-        )
-    thin = pair_n[pair_n > 0] < FEW_VISITS
-    if thin.any():
-        yield Caution(
-            "coverage",
-            f"{thin.sum()} of {thin.size} pairs of state and action were seen fewer than "
-            f"{FEW_VISITS} times.",
-        )
-    yield from _of_time(tally, whole)
-    yield Caution(
-        "behaviour",
-        "The behaviour was not given: its action shares are read from the same log, failures "
-        "included. Lines that were filtered by outcome before they were logged would spoil it.",
-    )
+    for applies, kind, text in [*_of_actions(tally, whole, found), *_of_time(tally)]:
+        if applies:
+            yield Caution(kind, text)
 
 
-def _of_actions(tally: Tally, whole: _Part, found: Diagnosis, pair_n: Array) -> Iterable[Caution]:
-    states = np.bincount(tally.state[pair_n > 0], minlength=whole.n_states)
-    if (states <= 1).all():
-        yield Caution(
+def _of_actions(tally: Tally, whole: Part, found: Diagnosis) -> list[tuple[bool, str, str]]:
+    n, wins, some = whole.visits, whole.wins, bool(whole.wins.any())
+    seen = whole.N.sum(axis=1)
+    kinds = np.bincount(tally.state[seen > 0], minlength=whole.n_states)
+    pairs = seen[seen > 0]
+    once = (pairs == 1).mean()
+    both, again = ((whole.N > 0).sum(axis=1) > 1).sum(), (seen > 1).sum()
+    dead, thin = (n > 0) & (wins == 0), (pairs < FEW_VISITS).sum()
+    typical = wins @ n / max(wins.sum(), 1)
+    unique = tally.single and once > 0.5
+    return [
+        (
+            bool((kinds <= 1).all()),
             "coverage",
             "Every state saw one action only: imitation has nothing to choose from.",
-        )
-    once = pair_n[pair_n > 0] == 1
-    if tally.single and once.mean() > 0.5:
-        yield Caution(
+        ),
+        (
+            unique,
             "unique",
-            f"{once.mean():.0%} of the answers came once: their influence cannot be told from the "
+            f"{once:.0%} of the answers came once: their influence cannot be told from the "
             "verifier's noise. If the verifier judges an answer always alike, see the gain on that "
             "assumption.",
-        )
-    elif found.judged < 0.5 and (states > 1).any() and (whole.N @ whole.y).any():
-        yield Caution(
+        ),
+        (
+            not unique and found.judged < 0.5 and bool((kinds > 1).any()) and some,
             "coverage",
             f"Only {found.judged:.0%} of the influence can be judged from visits that can be "
             "compared; the rest is taken to be like it.",
-        )
-    again = pair_n > 1
-    both = again & ((whole.N > 0).sum(axis=1) > 1)
-    if tally.single and both.any() and again.any():
-        yield Caution(
+        ),
+        (
+            tally.single and both > 0,
             "noise",
-            f"{both.sum()} of {again.sum()} answers that recurred were judged differently: the "
-            "verifier is noisy, or judges something that the answer does not show.",
-        )
+            f"{both} of {again} answers that recurred were judged differently: the verifier is "
+            "noisy, or judges something that the answer does not show.",
+        ),
+        (
+            found.detectable and typical < SPARSE,
+            "sparse",
+            f"A success comes from states with {typical:.3g} visits on average. With so few, an "
+            "influence is overstated: measured at five visits by a third, at eight by a tenth.",
+        ),
+        (
+            bool(dead.any()) and some,
+            "coverage",
+            f"{dead.sum()} of {(n > 0).sum()} states, with {n[dead].sum() / n.sum():.1%} of the "
+            "decisions, lie on no success: imitation learns nothing there.",
+        ),
+        (
+            thin > 0,
+            "coverage",
+            f"{thin} of {pairs.size} pairs of state and action were seen fewer than {FEW_VISITS} "
+            "times.",
+        ),
+    ]
 
 
-def _of_time(tally: Tally, whole: _Part) -> Iterable[Caution]:
-    actions, habits = _habits(tally)
+def _of_time(tally: Tally) -> list[tuple[bool, str, str]]:
+    shares, habits = _habits(tally)
     half = len(tally.counts) // 2
-    early, late = tally.episodes[:half].sum(axis=0), tally.episodes[half:].sum(axis=0)
+    early, late = (x.sum(axis=0) * 1.0 for x in (tally.episodes[:half], tally.episodes[half:]))
+    a, b, z_2 = 0.0, 0.0, 0.0
     if min(early.sum(), late.sum()) > 1:
-        (a, u), (b, v) = (_mean(tally.success, x.astype(np.float64)) for x in (early, late))
+        (a, u), (b, v) = _mean(tally.success, early), _mean(tally.success, late)
         z_2 = (a - b) ** 2 / (u + v) if u + v > 0 else 0.0
-        if chdtrc(1, z_2) < ALARM:
-            yield Caution(
-                "drift",
-                f"The success rate was {a:.3g} in the first half of the log and {b:.3g} in the "
-                "second: it is not one behaviour, or not one environment.",
-            )
-    if actions < ALARM:
-        yield Caution(
+    return [
+        (
+            bool(chdtrc(1, z_2) < ALARM),
             "drift",
-            f"Action shares differ between the halves of the log (p = {actions:.1g}): the log "
-            "mixes behaviours.",
-        )
-    text = (
-        "What chose the actions may have seen more than the log's states; then part of the "
-        "influence is not the actions'. No log can exclude that."
-    )
-    if habits < ALARM:
-        text = (
+            f"The success rate was {a:.3g} in the first half of the log and {b:.3g} in the second: "
+            "it is not one behaviour, or not one environment.",
+        ),
+        (
+            shares < ALARM,
+            "drift",
+            f"Action shares differ between the halves of the log (p = {shares:.1g}): the log mixes "
+            "behaviours.",
+        ),
+        (
+            habits < ALARM,
+            "confounding",
             f"Episodes keep habits: action shares differ between groups of episodes (p = "
             f"{habits:.1g}). What chose the actions saw more than the log's states, and part of "
-            "the influence may not be the actions'."
-        )
-    yield Caution("confounding", text)
+            "the influence may not be the actions'.",
+        ),
+        (
+            habits >= ALARM,
+            "confounding",
+            "What chose the actions may have seen more than the log's states; then part of the "
+            "influence is not the actions'. No log can exclude that.",
+        ),
+        (
+            True,
+            "behaviour",
+            "The behaviour was not given: its action shares are read from the same log, failures "
+            "included. Lines that were filtered by outcome before they were logged would spoil it.",
+        ),
+    ]

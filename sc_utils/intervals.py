@@ -166,13 +166,16 @@ def scaled_interval(
 
     Examples
     --------
-    >>> low, high = scaled_interval(0.19, 1, 0.01, 0.04)
-    >>> [round(float(x), 4) for x in (low, high)], round(float(noncentral_interval(20, 1)[0]), 2)
-    ([0.0571, 0.4139], 5.71)
+    >>> low, high = scaled_interval([0.0, 0.04, 0.5], 1, 0.01, 0.04)
+    >>> low.round(3), high.round(3)
+    (array([0.   , 0.003, 0.268]), array([0.088, 0.176, 0.828]))
 
     Notes
     -----
-    The match of two moments is Satterthwaite's (1946).
+    An estimate below 0 is taken for 0. Then no estimate lies too far below a signal smaller than
+    the least of the upper ends, and for such a signal the error of 1 - confidence is spent above,
+    all of it; for others, half above and half below. Nowhere is it more. Two moments are matched,
+    as Satterthwaite (1946) does.
     """
     level = 1 - _as_fraction(confidence, "confidence")
     G, k, c, slope = np.broadcast_arrays(
@@ -188,18 +191,35 @@ def scaled_interval(
             where = first(wrong)
             least = "not be negative" if name == "slope" else "be positive"
             raise ValueError(f"{place(name, where)} must {least}, got {values[where]}")
-    middle = np.maximum(G, 0)
+    G, law = np.maximum(G, 0), (k, c, slope)
+    lowest = _upper(np.zeros_like(G), level / 2, *law)
+    low = np.minimum(_lower(G, level, *law), lowest)
+    ends = np.maximum(low, _lower(G, level / 2, *law)), _upper(G, level / 2, *law)
+    return np.reshape(ends[0], G.shape), np.reshape(ends[1], G.shape)
+
+
+def _upper(G: Array, tail: float, *law: Array) -> Array:
+    """Return the signal that leaves so much of its law below G."""
+    _, c, slope = law
     steep = np.maximum(slope, 4 * c)
-    beyond = (2 * np.sqrt(middle + k * c) + (2 - ndtri(level / 4)) * np.sqrt(steep)) ** 2
+    beyond = (2 * np.sqrt(G + law[0] * c) + (2 - ndtri(tail / 2)) * np.sqrt(steep)) ** 2
+    return _root(lambda at, G, *law: _below(at, G, *law) - tail, G, beyond, G, *law)
 
-    def excess(at: Array, G: Array, k: Array, c: Array, slope: Array) -> Array:
-        right = k * c**2 + slope * at / 2
-        delta = right / (np.sqrt(at**2 + k * right) + at)  # without cancellation
-        return _p_value(np.maximum(k + G / delta, 0), k, at / delta) - level
 
-    low = _root(excess, middle, np.zeros_like(middle), G, k, c, slope)
-    high = _root(excess, middle, beyond, G, k, c, slope)
-    return low, high
+def _lower(G: Array, tail: float, *law: Array) -> Array:
+    """Return the signal that leaves so much of its law above G; 0 if none leaves so little."""
+
+    def excess(at: Array, G: Array, *law: Array) -> Array:
+        return 1 - _below(at, G, *law) - tail
+
+    return _root(excess, G, np.zeros_like(G), G, *law)
+
+
+def _below(at: Array, G: Array, k: Array, c: Array, slope: Array) -> Array:
+    """Return the probability of an estimate below G, if the signal is `at`."""
+    right = k * c**2 + slope * at / 2
+    delta = right / (np.sqrt(at**2 + k * right) + at)  # without cancellation
+    return np.asarray(chndtr(k + G / delta, k, at / delta))
 
 
 def noncentrality_needed(df: float, *, level: float = 0.05, power: float = 0.8) -> float:

@@ -18,22 +18,24 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from sc_utils import figures
-from sc_utils.diagnosis import Diagnosis, Estimate, StateReport, ThresholdReport
+from sc_utils.diagnosis import Diagnosis, Estimate, StateReport
 
 __all__ = ["as_html", "as_text"]
 
 WIDTH = 80
 """Columns of a terminal."""
+NAMES = 17
+"""Columns for the names of numbers."""
 MOST = 10
 """Rows of a table; a line says how many more there are."""
 
 
 class _Number(NamedTuple):
-    """A number of the report: what it is called, how it is written, what it means."""
+    """A number of the report: what it is called, its unit (how it is written), what it means."""
 
     name: str
-    value: str
-    interval: str
+    found: Estimate
+    write: "_Writer"
     meaning: str
 
 
@@ -61,7 +63,7 @@ def as_text(diagnosis: Diagnosis) -> str:
     str
         The report, ending in a newline. Names from the log that are too long are cut, and what
         cannot be printed in them becomes a question mark; tables end after ten rows and say how
-        many more there are. A number that the log does not determine is ``not known``.
+        many more there are. What the log does not determine is left out, or ``not known``.
 
     Examples
     --------
@@ -74,15 +76,11 @@ def as_text(diagnosis: Diagnosis) -> str:
     headline, words = _verdict(diagnosis)
     lines = [*_wrap(_what_was_read(diagnosis), ""), ""]
     lines += [headline.upper(), *_wrap(words, ""), ""]
-    column = max(len(number.name) for number in _numbers(diagnosis)) + 2
-    lines.append(f"{'':{column}}{'estimate':>10}   {_share(diagnosis.confidence)} interval")
-    for number in _numbers(diagnosis):
-        lines.append(f"{number.name:{column}}{number.value:>10}   {number.interval}".rstrip())
-        lines += _wrap(number.meaning, "    ")
-    for list_rows, _ in PARTS:
-        table = list_rows(diagnosis)
-        if not table.rows:
-            continue
+    lines.append(f"{'':{NAMES}}{'estimate':>10}   {_share(diagnosis.confidence)} interval")
+    for name, found, write, meaning in _numbers(diagnosis):
+        lines.append(f"{name:{NAMES}}{_best(found, write):>10}   {_span(found, write)}".rstrip())
+        lines += _wrap(meaning, "    ")
+    for table, _ in _tables(diagnosis):
         lines += ["", table.title.upper(), *_wrap(table.meaning, ""), *_columns(table)]
         lines += [f"  and {table.more:,} more"] * (table.more > 0)
     if diagnosis.cautions:
@@ -129,10 +127,8 @@ def as_html(diagnosis: Diagnosis) -> str:
         "</section>",
         *_rates_section(diagnosis),
     ]
-    for list_rows, draw in PARTS:
-        table = list_rows(diagnosis)
-        if table.rows:
-            body += _table_section(table, draw(diagnosis))
+    for table, draw in _tables(diagnosis):
+        body += _table_section(table, draw(diagnosis) if draw else "")
     if diagnosis.cautions:
         body += ["<section>", "<h2>Be careful</h2>", "<ul>"]
         for caution in diagnosis.cautions:
@@ -141,21 +137,8 @@ def as_html(diagnosis: Diagnosis) -> str:
         body += ["</ul>", "</section>"]
     body.append("</main>")
     title = f"<title>{escape(headline)} \u2013 diagnosis of a log</title>"
-    return "\n".join(
-        [
-            *HEAD,
-            title,
-            "<style>",
-            _looks(),
-            "</style>",
-            "</head>",
-            "<body>",
-            *body,
-            "</body>",
-            "</html>",
-            "",
-        ]
-    )
+    head = [*HEAD, title, f"<style>\n{_looks()}\n</style>", "</head>"]
+    return "\n".join([*head, "<body>", *body, "</body>", "</html>", ""])
 
 
 # What is said
@@ -163,11 +146,10 @@ def as_html(diagnosis: Diagnosis) -> str:
 
 def _what_was_read(diagnosis: Diagnosis) -> str:
     """Say how large the log is."""
-    unit = "prompt" if diagnosis.single and diagnosis.n_actions is None else "state"
     parts = [
         _many(diagnosis.episodes, "episode"),
         _many(diagnosis.decisions, "decision"),
-        _many(diagnosis.n_states, unit),
+        _many(diagnosis.n_states, "state"),
     ]
     if diagnosis.n_actions is not None:
         parts.append(_many(diagnosis.n_actions, "action"))
@@ -179,114 +161,149 @@ def _what_was_read(diagnosis: Diagnosis) -> str:
 
 def _verdict(diagnosis: Diagnosis) -> tuple[str, str]:
     """Return the verdict in a few words, and in a sentence or two."""
-    now, then = diagnosis.success_rate, diagnosis.pooled
-    level = f"{_share(diagnosis.confidence)} interval"
-    if not now.value > 0:
+    rate, influence = diagnosis.success_rate.value, diagnosis.influence
+    if not rate > 0:
         return (
             "Nothing to imitate",
             "No episode of this log succeeds. Another round has nothing to learn from: collect"
             " more episodes, or count as a success what does happen.",
         )
-    if now.value >= 1:
+    if rate >= 1:
         return (
             "Nothing to gain",
             "Every episode of this log succeeds, so no choice can be told from another by its"
             " success.",
         )
-    if math.isnan(diagnosis.influence.value):
+    if math.isnan(influence.value):
         return (
             "Cannot tell",
-            "Nothing in this log was done twice where it could succeed and fail. Whether actions"
-            " matter, or only the luck of the outcome, cannot be told from visits that cannot be"
-            " compared.",
+            "It takes a state where an action came more than once and two visits succeeded, but"
+            " there is none. Whether actions matter, or only luck, cannot be told from it.",
+        )
+    if not influence.high > 0:
+        return (
+            "Nothing to choose",
+            "Wherever visits can be compared, the action was always the same, or the outcome was:"
+            " imitation has nothing to choose by.",
         )
     if diagnosis.detectable:
-        return (
-            "Influence detected",
-            "What is done matters to success in this log. One more round of imitating its"
-            f" successes should raise the success rate from {_share(now.value)} to about"
-            f" {_share(then.value)} ({level} {_span(then, _share)}), to first order.",
-        )
+        return "Influence detected", _promise(diagnosis)
     return (
         "No detectable influence",
-        "In this log successes and failures act alike, as far as one can see. If there is influence"
-        f" all the same, one more round raises the success rate from {_share(now.value)} to"
-        f" {_share(then.high, _decimals(then))} at most ({level} {_span(then, _share)}), to first"
-        " order.",
+        "In this log successes and failures act alike, as far as one can see. It does not exclude"
+        f" that one more round gains up to {_share(influence.high, _decimals(influence))} of the"
+        f" success rate, to first order: the high end of a {_share(diagnosis.confidence)}"
+        " interval.",
     )
+
+
+def _promise(diagnosis: Diagnosis) -> str:
+    """Say what one more round gains."""
+    now, then, influence = diagnosis.success_rate, diagnosis.pooled, diagnosis.influence
+    gain = (
+        f"What is done matters in this log. One more round of imitating its successes raises the"
+        f" success rate by {_best(influence, _share)} of itself"
+        f" ({_share(diagnosis.confidence)} interval {_span(influence, _share)}), to first order"
+    )
+    if now.value * (1 + influence.value) >= 1:
+        return f"{gain}. That would be more than 100%: rely on the floor below, 'at least'."
+    return f"{gain}: from {_best(now, _share)} to about {_best(then, _share)}."
 
 
 def _numbers(diagnosis: Diagnosis) -> list[_Number]:
     """List the numbers about the whole log."""
     rate, influence = diagnosis.success_rate, diagnosis.influence
-    found = [
-        _number("Success rate", rate, _share, "The share of the episodes that succeed."),
-        _number(
+    told = "The share of the episodes that succeed."
+    if diagnosis.mean_return is not None:  # a diagnosis does not tell whether the log had both
+        told += (
+            " If the log has returns only, and no threshold was given: the mean return, from 0% for"
+            " the least to 100% for the largest."
+        )
+    numbers = [_Number("Success rate", rate, _share, told)]
+    if diagnosis.mean_return is not None:
+        numbers.append(_Number("Mean return", diagnosis.mean_return, _plain, "Of an episode."))
+    if not 0 < rate.value < 1:
+        return numbers
+    known = not math.isnan(influence.value)
+    numbers.append(
+        _Number(
             "Influence",
             influence,
             _plain,
-            "How much better the actions of successes are than those of everybody: the relative"
-            " gain of one more round, to first order. An estimate may fall below 0, the truth"
-            f" cannot. Without any influence a log shows as much with probability"
-            f" {_chance(diagnosis.p_value)}.",
-        ),
-        _number(
-            "After one round",
-            diagnosis.pooled,
-            _share,
-            "The success rate after another round of exact imitation, to first order: the success"
-            " rate times 1 + influence.",
-        ),
-    ]
-    found.append(
-        _number(
-            "At least",
-            diagnosis.floor,
-            _share,
-            "A floor of the success rate after one round of exact imitation, which holds beyond"
-            " first order.",
+            "The gain of one more round of exact imitation, to first order: 0.1 is 10% of the"
+            " success rate."
+            + known
+            * (
+                " An estimate may fall below 0, the truth cannot. A log without influence shows as"
+                f" much with probability {_chance(diagnosis.p_value)}."
+            ),
         )
     )
-    if diagnosis.balanced is not None:
-        found.append(
-            _number(
-                "Balanced gain",
-                diagnosis.balanced,
+    if known:
+        numbers += [
+            _Number(
+                "After one round",
+                diagnosis.pooled,
                 _share,
-                "The mean relative gain of the prompts that were solved, all counted alike. A"
-                " pooled loss hardly sees a prompt that hardly ever succeeds.",
+                "The success rate times 1 + influence, at most 100%. The interval allows for"
+                " the errors of both.",
+            ),
+            _Number(
+                "At least",
+                diagnosis.floor,
+                _share,
+                "What one round of exact imitation reaches even where first order promises too"
+                " much. In truth never more than the line before; estimates may cross.",
+            ),
+        ]
+    if known and diagnosis.balanced is not None and diagnosis.n_states > 1:
+        numbers.append(
+            _Number(
+                "Balanced",
+                diagnosis.balanced,
+                _plain,
+                "The mean influence of the states (prompts) with a success, all counted alike. In"
+                " the influence above, a state counts by its successes.",
             )
         )
     if diagnosis.deterministic is not None:
-        found.append(
-            _number(
+        numbers.append(
+            _Number(
                 "Exact verifier",
                 diagnosis.deterministic,
                 _plain,
-                "The influence, if the verifier always judges an answer alike: then one exact"
-                " round solves every prompt that was solved once.",
+                "The influence, if the same answer to a prompt is always judged alike: then one"
+                " exact round solves every prompt that can be solved.",
             )
         )
-    if diagnosis.mean_return is not None:
-        found.append(
-            _number(
-                "Mean return",
-                diagnosis.mean_return,
-                _plain,
-                "Of an episode; what the gains below are added to.",
-            )
-        )
-    if diagnosis.judged < 0.995:
-        found.append(
+    if known and diagnosis.judged < 0.995:
+        numbers.append(
             _Number(
                 "Compared",
-                _share(diagnosis.judged),
-                "",
-                "The share of the influence's weight that lies where two visits can be compared."
-                " The rest is taken to be alike.",
+                Estimate(diagnosis.judged, math.nan, math.nan),
+                _share,
+                "How much of the influence lies where actions and successes came twice, and can be"
+                " compared. The rest is taken to be alike.",
             )
         )
-    return found
+    return numbers
+
+
+def _tables(diagnosis: Diagnosis) -> list[tuple[_Table, "_Draw | None"]]:
+    """List the tables that have rows, each with what draws it."""
+    tables: list[tuple[_Table, _Draw | None]] = [
+        (_by_state(diagnosis), _draw_states),
+        (_by_threshold(diagnosis), _draw_sweep),
+        (_by_gain(diagnosis), None),
+    ]
+    return [(table, draw) for table, draw in tables if table.rows]
+
+
+def _judged(diagnosis: Diagnosis) -> list[StateReport]:
+    """Return the states of which the log says something."""
+    if not 0 < diagnosis.success_rate.value < 1:
+        return []
+    return [state for state in diagnosis.states if not math.isnan(state.influence.value)]
 
 
 def _by_state(diagnosis: Diagnosis) -> _Table:
@@ -295,16 +312,16 @@ def _by_state(diagnosis: Diagnosis) -> _Table:
             _cut(state.state, 18),
             f"{state.decisions:,}",
             _share(state.success_rate),
-            _plain(state.influence.value),
+            _best(state.influence, _plain),
             _span(state.influence, _plain),
             _chance(state.p_value),
         )
-        for state in diagnosis.states[:MOST]
+        for state in _judged(diagnosis)[:MOST]
     ]
     return _Table(
         "Where the influence is",
-        "The states, those with the largest share of the influence first. Each p-value allows for"
-        " the number of states.",
+        "The states with the largest share of the influence. Those that come first tend to look"
+        " better than they are: the p-values allow for the number of states, the intervals do not.",
         "One row a state",
         ("state", "decisions", "success", "influence", "interval", "p"),
         rows,
@@ -313,32 +330,32 @@ def _by_state(diagnosis: Diagnosis) -> _Table:
 
 
 def _by_threshold(diagnosis: Diagnosis) -> _Table:
-    shown = _spread(diagnosis.sweep)
+    steps = diagnosis.sweep
+    n = len(steps)
+    shown = sorted({round(k * (n - 1) / (MOST - 1)) for k in range(MOST) if n})  # evenly spread
     rows = [
         (
             _plain(step.threshold),
             _share(step.success_rate),
-            _plain(step.influence.value),
             _plain(step.amplification),
-            _with_span(step.alignment, _plain),
+            _plain(step.alignment.value, 2),
             _with_span(step.gain, _plain),
         )
-        for step in shown
+        for step in (steps[k] for k in shown)
     ]
     return _Table(
         "If success were a return of at least ...",
-        "Amplification: how many times as loudly the choice speaks to the threshold as to the"
-        " return itself. Alignment: whether both speak for the same actions, from -1 to 1. Gain:"
-        " what one round on the kept episodes adds to the mean return, to first order."
-        + _best(diagnosis),
+        "Gain: what one round on the episodes kept adds to the mean return, to first order. It is"
+        " large where the choice of actions speaks loudly to the threshold (amplification), and for"
+        " the same actions as to the return (alignment, from -1 to 1)." + _advice(diagnosis),
         "One row a threshold",
-        ("return", "kept", "infl.", "ampl.", "alignment", "gain"),
+        ("return", "kept", "ampl.", "alignment", "gain"),
         rows,
-        len(diagnosis.sweep) - len(rows),
+        n - len(rows),
     )
 
 
-def _best(diagnosis: Diagnosis) -> str:
+def _advice(diagnosis: Diagnosis) -> str:
     """Say what choosing the best threshold would honestly gain."""
     best = diagnosis.best
     if best is None:
@@ -351,16 +368,21 @@ def _best(diagnosis: Diagnosis) -> str:
 
 
 def _by_gain(diagnosis: Diagnosis) -> _Table:
+    rate, here = diagnosis.success_rate.value, diagnosis.influence.value
     rows = [
-        (_share(gain), _count(episodes), _missing(episodes - diagnosis.episodes))
+        (
+            f"{gain:.3g}" + " (found here)" * (gain == here),
+            _count(episodes),
+            f"{max(episodes - diagnosis.episodes, 0):,}",
+        )
         for gain, episodes in diagnosis.needed
+        if rate * (1 + gain) <= 1  # beyond there is no room
     ]
     return _Table(
         "How many episodes it takes",
-        "To notice that another round would gain so much of the success rate, with a chance of"
-        " 80%.",
-        "One row a relative gain",
-        ("relative gain", "episodes", "more than here"),
+        "To notice such an influence in states like these, with a chance of 80%.",
+        "One row an influence",
+        ("influence", "episodes", "more than here"),
         rows,
         0,
     )
@@ -369,11 +391,7 @@ def _by_gain(diagnosis: Diagnosis) -> _Table:
 # How it is written
 
 _Writer = Callable[..., str]
-
-
-def _number(name: str, estimate: Estimate, write: _Writer, meaning: str) -> _Number:
-    value = write(estimate.value, _decimals(estimate))
-    return _Number(name, value, _span(estimate, write), meaning)
+_Draw = Callable[[Diagnosis], str]
 
 
 def _plain(x: float, decimals: int | None = None) -> str:
@@ -382,47 +400,53 @@ def _plain(x: float, decimals: int | None = None) -> str:
         return "not known"
     if math.isinf(x):
         return "no limit" if x > 0 else "-no limit"
+    if x == 0:
+        return "0"
+    if abs(x) >= 1e7 or (abs(x) < 1e-6 and decimals is None):
+        return f"{x:.4g}"
     if decimals is None:
-        decimals = 2 - math.floor(math.log10(abs(x))) if x else 0
+        decimals = 2 - math.floor(math.log10(abs(x)))
     text = f"{x:,.{max(decimals, 0)}f}"
-    return text.removeprefix("-") if not any(c in "123456789" for c in text) else text
+    return text if any(c in "123456789" for c in text) else text.removeprefix("-")
 
 
 def _share(x: float, decimals: int | None = None) -> str:
-    """Write a share as a percentage; only 1 itself is 100%."""
+    """Write a share as a percentage, to three digits; only 1 itself is 100%."""
     if not math.isfinite(x):
         return _plain(x)
-    if decimals is None:
-        text = _plain(100 * x)
-        text = text.rstrip("0").rstrip(".") if "." in text else text
-    else:
-        text = _plain(100 * x, decimals - 2)
-    return text + "%"
+    if decimals is not None:
+        return _plain(100 * x, decimals - 2) + "%"
+    text = _plain(100 * x)
+    if 0 < x < 1 and float(text) >= 100:
+        text = _plain(100 * x, -math.floor(math.log10(1 - x)))
+    return (text.rstrip("0").rstrip(".") if "." in text else text) + "%"
 
 
 def _decimals(estimate: Estimate) -> int | None:
     """Return the decimals that show two significant digits of the interval's width."""
     width = estimate.high - estimate.low
-    if not 0 < width < math.inf:
+    if not 1e-6 < width < math.inf:
         return None
-    return min(max(1 - math.floor(math.log10(width)), 0), 8)
+    return max(1 - math.floor(math.log10(width)), 0)
+
+
+def _best(estimate: Estimate, write: _Writer) -> str:
+    return write(estimate.value, _decimals(estimate))
 
 
 def _span(estimate: Estimate, write: _Writer) -> str:
     if math.isnan(estimate.low) or math.isnan(estimate.high):
         return ""
-    decimals = _decimals(estimate)
-    low = write(estimate.low, decimals)
+    low, high = (write(x, _decimals(estimate)) for x in (estimate.low, estimate.high))
     if estimate.low > 0 and not any(c in "123456789" for c in low):
-        low = write(estimate.low)  # above zero, and be it by little
-    return f"{low} to {write(estimate.high, decimals)}"
+        low = "above 0"
+    return f"{low} to {high}"
 
 
 def _with_span(estimate: Estimate, write: _Writer) -> str:
     """Write an estimate with its interval in brackets."""
     span = _span(estimate, write)
-    value = write(estimate.value, _decimals(estimate))
-    return f"{value} ({span})" if span else value
+    return f"{_best(estimate, write)} ({span})" if span else _best(estimate, write)
 
 
 def _chance(p: float) -> str:
@@ -432,23 +456,13 @@ def _chance(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _count(n: float) -> str:
-    return f"{n:,.0f}" if math.isfinite(n) else "no number will do"
-
-
-def _missing(n: float) -> str:
-    return "none" if n <= 0 else _count(n)
+def _count(n: int) -> str:
+    """Write a number of episodes; the theory of large logs says nothing of small ones."""
+    return "< 100" if n < 100 else f"{n:,}"
 
 
 def _many(n: int, unit: str) -> str:
     return f"{n:,} {unit}" if n == 1 else f"{n:,} {unit}s"
-
-
-def _spread(steps: Sequence[ThresholdReport]) -> list[ThresholdReport]:
-    """Return at most `MOST` of the steps, from the first to the last, evenly spread."""
-    if len(steps) <= MOST:
-        return list(steps)
-    return [steps[round(k * (len(steps) - 1) / (MOST - 1))] for k in range(MOST)]
 
 
 def _clean(text: str) -> str:
@@ -502,143 +516,109 @@ def _columns(table: _Table) -> list[str]:
 
 def _rates_section(diagnosis: Diagnosis) -> list[str]:
     """Show the numbers about the whole log, with a picture of the success rates."""
-    level = _share(diagnosis.confidence)
-    lines = [
-        "<section>",
-        '<h2 id="numbers">The log as a whole</h2>',
-        *_draw_rates(diagnosis),
-        '<div class="scroll" role="region" aria-labelledby="numbers" tabindex="0">',
-        "<table>",
-        "<caption>Each number, and below it what it means</caption>",
-        "<thead><tr>"
-        '<th scope="col">number</th>'
-        '<th scope="col">estimate</th>'
-        f'<th scope="col">{level} interval</th>'
-        "</tr></thead>",
-        "<tbody>",
-    ]
-    for number in _numbers(diagnosis):
-        lines += [
-            f'<tr class="number"><th scope="row">{number.name}</th><td>{number.value}</td>'
-            f"<td>{number.interval}</td></tr>",
-            f'<tr><td colspan="3" class="meaning">{escape(number.meaning)}</td></tr>',
+    head = ("number", "estimate", f"{_share(diagnosis.confidence)} interval")
+    rows = []
+    for name, found, write, meaning in _numbers(diagnosis):
+        rows += [
+            f'<tr class="number"><th scope="row">{name}</th><td>{_best(found, write)}</td>'
+            f"<td>{_span(found, write)}</td></tr>",
+            f'<tr><td colspan="3" class="meaning">{escape(meaning)}</td></tr>',
         ]
-    return [*lines, "</tbody>", "</table>", "</div>", "</section>"]
+    caption = "Each number, and below it what it means"
+    return _section("The log as a whole", _draw_rates(diagnosis), "", caption, head, rows)
 
 
-def _table_section(table: _Table, picture: list[str]) -> list[str]:
+def _table_section(table: _Table, picture: str) -> list[str]:
     """Show a table under its title, with its picture if it has one."""
-    name = escape(table.title.split()[0].lower())  # no two begin alike
-    heads = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in table.head)
-    lines = [
+    rows = []
+    for first, *others in table.rows:
+        cells = "".join(f"<td>{escape(cell).replace(' (', '<br>(')}</td>" for cell in others)
+        rows.append(f'<tr><th scope="row">{escape(first)}</th>{cells}</tr>')
+    lines = _section(table.title, picture, table.meaning, table.caption, table.head, rows)
+    if table.more:
+        lines.insert(-1, f"<p>and {table.more:,} more</p>")
+    return lines
+
+
+def _section(
+    title: str, picture: str, meaning: str, caption: str, head: Sequence[str], rows: list[str]
+) -> list[str]:
+    name = title.split()[0].lower()  # no two begin alike
+    heads = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
+    return [
         "<section>",
-        f'<h2 id="{name}">{escape(table.title)}</h2>',
-        *picture,
-        f"<p>{escape(table.meaning)}</p>",
+        f'<h2 id="{name}">{escape(title)}</h2>',
+        picture,
+        f"<p>{escape(meaning)}</p>" if meaning else "",
         f'<div class="scroll" role="region" aria-labelledby="{name}" tabindex="0">',
-        "<table>",
-        f"<caption>{table.caption}</caption>",
+        f"<table><caption>{caption}</caption>",
         f"<thead><tr>{heads}</tr></thead>",
         "<tbody>",
+        *rows,
+        "</tbody></table></div>",
+        "</section>",
     ]
-    for row in table.rows:
-        cells = "".join(f"<td>{escape(cell).replace(' (', '<br>(')}</td>" for cell in row[1:])
-        lines.append(f'<tr><th scope="row">{escape(row[0])}</th>{cells}</tr>')
-    lines += ["</tbody>", "</table>", "</div>"]
-    lines += [f"<p>and {table.more:,} more</p>"] * (table.more > 0)
-    return [*lines, "</section>"]
 
 
 # Its pictures
 
 
-def _draw_rates(diagnosis: Diagnosis) -> list[str]:
+def _draw_rates(diagnosis: Diagnosis) -> str:
     """Draw the success rate before and after a round."""
+    rates = [x for x in _numbers(diagnosis) if x.write is _share and not math.isnan(x.found.low)]
+    words = "; ".join(f"{x.name} {_with_span(x.found, _share)}" for x in rates)
+    return _intervals("rates", [(x.name, x.found) for x in rates], _share, words)
+
+
+def _draw_states(diagnosis: Diagnosis) -> str:
+    """Draw the influence of the first states; by its place, if its name cannot be drawn."""
+    first = _judged(diagnosis)[:MOST]
+    names = [_cut(state.state, 18) for state in first]
     cases = [
-        ("now", diagnosis.success_rate),
-        ("after one round", diagnosis.pooled),
-        ("at least", diagnosis.floor),
+        (name if figures.can_draw(name) else f"no. {k + 1}", state.influence)
+        for k, (name, state) in enumerate(zip(names, first, strict=True))
     ]
-    known = [(name, x) for name, x in cases if math.isfinite(x.value)]
-    words = "Success rates: " + "; ".join(f"{name} {_with_span(x, _share)}" for name, x in known)
+    words = f"Influence of {_many(len(first), 'state')}, with intervals; in the first, {names[0]},"
+    words += f" it is {_with_span(first[0].influence, _plain)}"
+    return _intervals("states", cases, lambda x: f"{x:.4g}", words)
+
+
+def _intervals(name: str, cases: list[tuple[str, Estimate]], write: _Writer, words: str) -> str:
+    found = [x for _, x in cases]
     with style.context(figures.STYLE):
-        figure = Figure(figsize=(4.8, 0.75 + 0.35 * len(known)))
+        figure = Figure(figsize=(4.2, 0.7 + 0.3 * len(cases)))
         axes = figure.add_subplot()
-        figures.draw_intervals(axes, *_columns_of(known))
-        axes.set(xlabel="success rate")
+        figures.draw_intervals(
+            axes,
+            [label for label, _ in cases],
+            [x.value for x in found],
+            [x.low for x in found],
+            [x.high for x in found],
+        )
         axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.xaxis.set_major_formatter(lambda x, _: _share(x))
-        return _figure(figure, "rates", words + ".")
+        axes.xaxis.set_major_formatter(lambda x, _: write(x))
+        return _figure(figure, name, words + ".")
 
 
-def _draw_states(diagnosis: Diagnosis) -> list[str]:
-    """Draw the influence of the first states."""
-    first = diagnosis.states[:MOST]
-    cases = [(_short(state, k), state.influence) for k, state in enumerate(first)]
-    top = first[0]
-    words = f"Influence of {_many(len(first), 'state')}, with intervals; in the first, " + (
-        f"{_cut(top.state, 40)}, it is {_with_span(top.influence, _plain)}."
-    )
-    with style.context(figures.STYLE):
-        figure = Figure(figsize=(4.8, 0.7 + 0.3 * len(cases)))
-        axes = figure.add_subplot()
-        figures.draw_intervals(axes, *_columns_of(cases))
-        axes.axvline(0, color=figures.MUTED, linewidth=0.8)
-        axes.set(xlabel="influence")
-        axes.xaxis.set_major_locator(MaxNLocator(6))
-        return _figure(figure, "states", words)
-
-
-def _draw_sweep(diagnosis: Diagnosis) -> list[str]:
+def _draw_sweep(diagnosis: Diagnosis) -> str:
     """Draw alignment and gain against the threshold."""
     steps = diagnosis.sweep
-    x = [step.threshold for step in steps]
-    best = max(steps, key=lambda step: _or(step.gain.value, -math.inf))
-    words = (
-        f"Alignment and gain of {_many(len(steps), 'threshold')}, with intervals; the largest gain,"
-        f" {_with_span(best.gain, _plain)}, is at {_plain(best.threshold)}."
-    )
+    words = f"Alignment and gain of {_many(len(steps), 'threshold')}, with intervals."
     with style.context(figures.STYLE):
-        figure = Figure(figsize=(4.8, 4.4))
+        figure = Figure(figsize=(4.2, 4.0))
         panels = figure.subplots(2, 1, sharex=True)
         for axes, name in zip(panels, ("alignment", "gain"), strict=True):
             axes.axhline(0, color=figures.MUTED, linewidth=0.8)
             columns = zip(*(vars(getattr(step, name)).values() for step in steps), strict=True)
-            figures.draw_band(axes, x, *columns)
+            figures.draw_band(axes, [step.threshold for step in steps], *columns)
             axes.set(title=name)
         panels[-1].set(xlabel="kept: a return of at least")
         return _figure(figure, "sweep", words)
 
 
-def _draw_nothing(_: Diagnosis) -> list[str]:
-    return []
+def _figure(figure: Figure, name: str, words: str) -> str:
+    return f"<figure>{figures.inline(figure, name, words)}</figure>"
 
-
-def _columns_of(
-    cases: Sequence[tuple[str, Estimate]],
-) -> tuple[list[str], list[float], list[float], list[float]]:
-    """Return names, estimates, and the ends of their intervals."""
-    found = [x for _, x in cases]
-    values, low, high = [x.value for x in found], [x.low for x in found], [x.high for x in found]
-    return [name for name, _ in cases], values, low, high
-
-
-def _short(state: StateReport, place: int) -> str:
-    """Name a state in a figure: by its place in the table, if its name cannot be drawn."""
-    name = _cut(state.state, 18)
-    return name if name.strip() and figures.can_draw(name) else f"no. {place + 1}"
-
-
-def _or(x: float, otherwise: float) -> float:
-    return otherwise if math.isnan(x) else x
-
-
-def _figure(figure: Figure, name: str, words: str) -> list[str]:
-    return ["<figure>", figures.inline(figure, name, words), "</figure>"]
-
-
-PARTS = ((_by_state, _draw_states), (_by_threshold, _draw_sweep), (_by_gain, _draw_nothing))
-"""The tables, in order, and what draws each."""
 
 HEAD = (
     "<!doctype html>",
@@ -663,7 +643,7 @@ header p, caption, .meaning { color: var(--muted); }
 .verdict { border-left: 0.3rem solid var(--accent); padding-left: 1rem; margin-top: 1.5rem; }
 .verdict h2 { margin: 0; font-size: 1.5rem; }
 figure { margin: 1rem 0; }
-svg { display: block; width: 100%; max-width: 34rem; height: auto; }
+svg { display: block; width: 100%; max-width: 30rem; height: auto; }
 .scroll { overflow-x: auto; }
 .scroll:focus-visible { outline: 2px solid var(--accent); }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }

@@ -137,7 +137,7 @@ def test_options_reach_those_whom_they_concern(tmp_path, monkeypatch, capsys):
     roles = ("episode", "state", "action", "success", "return", "prompt", "sample")
     named = [word for role in roles for word in (f"--{role}", f"my {role}")]
     assert main(["report", "x.csv", *options, *named]) == 0
-    assert capsys.readouterr().out == "text of 8\n"
+    assert capsys.readouterr().out == "text of 8"
     assert page.read_text() == "page of 8"
     assert (calls["threshold"], calls["confidence"], calls["tally"]) == (-1.5, 0.9, 7)
     assert calls["columns"] == {role: f"my {role}" for role in roles}

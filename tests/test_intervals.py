@@ -7,7 +7,12 @@ from hypothesis import strategies as st
 from scipy.special import gammaln, logsumexp
 from scipy.stats import chi2, ncx2, norm
 
-from sc_utils.intervals import noncentral_interval, noncentral_p_value, successes_needed
+from sc_utils.intervals import (
+    noncentral_interval,
+    noncentral_p_value,
+    scaled_interval,
+    successes_needed,
+)
 
 statistics = st.floats(0, 60)
 degrees = st.integers(1, 30)
@@ -94,6 +99,30 @@ def test_far_from_zero_the_interval_is_the_normal_one():
     assert high == pytest.approx(t + half, abs=0.01 * half)
 
 
+@pytest.mark.parametrize("df", [0.3, 1, 3, 40])
+@pytest.mark.parametrize("at", [0.0, 0.4, 2.0, 6.0, 10.0, 60.0])
+def test_a_scaled_interval_errs_as_often_as_it_says(df, at):
+    u, delta = (np.arange(4000) + 0.5) / 4000, 0.02
+    t = ncx2.ppf(u, df, at) if at > 0 else chi2.ppf(u, df)
+    low, high = scaled_interval(delta * (t - df), df, delta, 4 * delta)
+    assert np.mean((low <= delta * at) & (delta * at <= high)) == pytest.approx(0.95, abs=0.001)
+    assert ((low > 0) == (chi2.sf(t, df) < 0.05)).all()
+
+
+def test_a_steeper_slope_widens_and_far_from_zero_gives_the_variance():
+    low, high = scaled_interval([4.0, 4.0], 3, 0.001, [0.004, 0.04])
+    assert low[0] - low[1] > 0.3
+    assert high[1] - high[0] > 0.3
+    half = norm.isf(0.025) * np.sqrt(0.04 * 4)  # slope times signal
+    assert high[1] - low[1] == pytest.approx(2 * half, rel=0.01)
+
+
+def test_what_is_seen_without_a_doubt_has_an_interval():
+    low, high = scaled_interval(0.91, 300, 0.001, 0.003)  # 30 standard deviations from 0
+    assert 0.75 < float(low) < 0.85 < 1.0 < float(high) < 1.1
+    assert low.shape == high.shape == ()
+
+
 # Golden: Example 3.1 of the paper, and Cohen's table of noncentralities
 
 
@@ -121,6 +150,20 @@ def test_after_so_many_successes_the_test_has_the_power(n_actions, level, power)
 def test_degrees_of_freedom_must_be_positive():
     with pytest.raises(ValueError, match=r"df\[1\] must be positive, got 0"):
         noncentral_interval([1, 2], [1, 0])
+
+
+@pytest.mark.parametrize(
+    ("law", "message"),
+    [
+        (([0, 1], [1, 0], 1, 1), r"df\[1\] must be positive, got 0"),
+        ((0, 1, -2, 1), "scale must be positive, got -2"),
+        ((0, 1, 1, [1, -1]), r"slope\[1\] must not be negative, got -1"),
+        ((np.nan, 1, 1, 1), "estimate is NaN"),
+    ],
+)
+def test_a_law_out_of_range_is_refused(law, message):
+    with pytest.raises(ValueError, match=message):
+        scaled_interval(*law)
 
 
 def test_a_noncentrality_must_not_be_negative():

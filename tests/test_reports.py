@@ -71,38 +71,37 @@ GOLDEN = """\
 1,200 episodes, 3,400 decisions, 2 states, 3 actions.
 
 INFLUENCE DETECTED
-What is done matters to success in this log. One more round of imitating its
-successes should raise the success rate from 25% to about 30% (95% interval
-28.0% to 32.4%), to first order.
+What is done matters in this log. One more round of imitating its successes
+raises the success rate by 20% of itself (95% interval 12% to 29%), to first
+order: from 25.0% to about 30.0%.
 
                    estimate   95% interval
 Success rate          25.0%   22.6% to 27.6%
     The share of the episodes that succeed.
 Influence              0.20   0.12 to 0.29
-    How much better the actions of successes are than those of everybody: the
-    relative gain of one more round, to first order. An estimate may fall below
-    0, the truth cannot. Without any influence a log shows as much with
-    probability < 0.001.
+    The gain of one more round of exact imitation, to first order: 0.1 is 10%
+    of the success rate. An estimate may fall below 0, the truth cannot. A log
+    without influence shows as much with probability < 0.001.
 After one round       30.0%   28.0% to 32.4%
-    The success rate after another round of exact imitation, to first order:
-    the success rate times 1 + influence.
+    The success rate times 1 + influence, at most 100%. The interval allows for
+    the errors of both.
 At least              27.0%   26.0% to 28.0%
-    A floor of the success rate after one round of exact imitation, which holds
-    beyond first order.
+    What one round of exact imitation reaches even where first order promises
+    too much. In truth never more than the line before; estimates may cross.
 
 WHERE THE INFLUENCE IS
-The states, those with the largest share of the influence first. Each p-value
-allows for the number of states.
+The states with the largest share of the influence. Those that come first tend
+to look better than they are: the p-values allow for the number of states, the
+intervals do not.
   state  decisions  success  influence      interval      p
-  left       1,200      25%      0.200  0.15 to 0.30  0.031
-  right      1,200      25%      0.100  0.05 to 0.20  0.031
+  left       1,200      25%       0.20  0.15 to 0.30  0.031
+  right      1,200      25%       0.10  0.05 to 0.20  0.031
 
 HOW MANY EPISODES IT TAKES
-To notice that another round would gain so much of the success rate, with a
-chance of 80%.
-  relative gain  episodes  more than here
-  10%               4,100           2,900
-  20%               1,020            none
+To notice such an influence in states like these, with a chance of 80%.
+  influence         episodes  more than here
+  0.1                  4,100           2,900
+  0.2 (found here)     1,020               0
 
 BE CAREFUL
 - drift: The two halves of the log differ.
@@ -141,6 +140,12 @@ CASES = {
         states=(),
         needed=(),
     ),
+    "one action": dataclasses.replace(
+        PLAIN, detectable=False, p_value=1.0, influence=Estimate(0, 0, 0), needed=()
+    ),
+    "no room": dataclasses.replace(
+        PLAIN, influence=Estimate(3.1, 2, 5), pooled=Estimate(1, 0.7, 1), needed=((3.1, 200),)
+    ),
     "all succeed": dataclasses.replace(PLAIN, success_rate=Estimate(1, 0.997, 1)),
     "unique": dataclasses.replace(
         PLAIN,
@@ -153,7 +158,7 @@ CASES = {
         balanced=UNKNOWN,
         deterministic=Estimate(1.4, 1.2, 1.6),
         states=(dataclasses.replace(state("x"), influence=UNKNOWN, p_value=1.0),),
-        needed=((0.1, math.inf),),
+        needed=(),
     ),
     "returns": dataclasses.replace(
         PLAIN,
@@ -176,9 +181,11 @@ EVERY = pytest.mark.parametrize("diagnosis", CASES.values(), ids=CASES)
 NO_BREAK = (
     ("no success", "NOTHING TO IMITATE", "No episode of this log succeeds"),
     ("all succeed", "NOTHING TO GAIN", "Every episode"),
-    ("unique", "CANNOT TELL", "cannot be compared"),
-    ("nothing found", "NO DETECTABLE INFLUENCE", "from 25% to 26.5% at most"),
-    ("plain", "INFLUENCE DETECTED", "from 25% to about 30%"),
+    ("unique", "CANNOT TELL", "came more than once"),
+    ("one action", "NOTHING TO CHOOSE", "always the same"),
+    ("nothing found", "NO DETECTABLE INFLUENCE", "up to 6.0% of the success rate"),
+    ("plain", "INFLUENCE DETECTED", "by 20% of itself"),
+    ("no room", "INFLUENCE DETECTED", "more than 100%: rely on the floor"),
 )
 
 
@@ -220,7 +227,7 @@ def test_a_long_table_ends_after_ten_rows_and_says_so() -> None:
     text, page = as_text(CASES["huge and nasty"]), as_html(CASES["huge and nasty"])
     assert "\n  and 490 more\n" in text
     assert "<p>and 490 more</p>" in page
-    assert page.count('<th scope="row">') == 4 + 10 + 2
+    assert page.count('<th scope="row">') == 4 + 10 + 2  # numbers, states, episodes
     assert "1 malformed line left out." in " ".join(text.split())
 
 
@@ -232,22 +239,66 @@ def test_thresholds_are_thinned_from_the_first_to_the_last() -> None:
     assert (shown[0], shown[-1]) == ("-1.00", "4.33")
     assert table.endswith("  and 5 more\n")
     assert "not known" in table
+    assert re.search(r"^  4.33 +50% +1.50 +0.90 +0.030 \(0.010 to 0.050\)$", table, re.MULTILINE)
     words = " ".join(text.split())
     assert "2.50 looks best" in words
     assert "gains 0.030 (0.010 to 0.050)" in words
 
 
-def test_an_exact_verifier_and_a_balanced_gain_are_reported() -> None:
+def test_what_is_not_known_is_left_out() -> None:
     text = as_text(CASES["unique"])
-    assert re.search(r"^Exact verifier +1\.40 +1\.20 to 1\.60$", text, re.MULTILINE)
-    assert re.search(r"^Balanced gain +not known", text, re.MULTILINE)
-    assert re.search(r"^Compared +0%$", text, re.MULTILINE)
-    assert "no number will do" in text
+    assert re.search(r"^Influence +not known   0 to no limit$", text, re.MULTILINE)
+    assert re.search(r"^Exact verifier +1\.40   1\.20 to 1\.60$", text, re.MULTILINE)
+    for left_out in ("After one round", "At least", "Balanced", "Compared", "WHERE", "HOW MANY"):
+        assert left_out not in text
+
+
+@pytest.mark.parametrize("case", ["no success", "all succeed"])
+def test_where_all_end_alike_only_the_rate_is_told(case: str) -> None:
+    text = as_text(CASES[case])
+    assert "Success rate" in text
+    assert "drift" in text
+    for left_out in ("Influence ", "After one round", "WHERE", "HOW MANY"):
+        assert left_out not in text
+
+
+def test_states_counted_alike_and_the_share_that_was_judged() -> None:
+    found = dataclasses.replace(
+        PLAIN, single=True, judged=0.9, balanced=Estimate(0.31, 0.2, 0.4), needed=((4.0, 9),)
+    )
+    assert re.search(r"^Balanced +0\.31   0\.20 to 0\.40$", as_text(found), re.MULTILINE)
+    assert re.search(r"^Compared +90%$", as_text(found), re.MULTILINE)
+    assert "HOW MANY" not in as_text(found)  # 5 times 25% is more than there is
+    assert "Balanced" not in as_text(dataclasses.replace(found, n_states=1))
+
+
+def test_few_episodes_are_not_promised() -> None:
+    found = dataclasses.replace(PLAIN, needed=((0.1, 99), (0.2, 100)))
+    assert re.search(r"^  0\.1 +< 100 +0$", as_text(found), re.MULTILINE)
+    assert re.search(r"^  0\.2 \(found here\) +100 +0$", as_text(found), re.MULTILINE)
 
 
 def test_an_end_above_zero_is_not_shown_as_zero() -> None:
-    shaky = dataclasses.replace(PLAIN, influence=Estimate(1.2, 0.0004, 3.1))
-    assert "0.000400 to 3.1\n" in as_text(shaky)
+    shaky = dataclasses.replace(PLAIN, influence=Estimate(1.2, 1e-300, 3.1))
+    assert " 1.2   above 0 to 3.1\n" in as_text(shaky)
+
+
+@pytest.mark.parametrize("rate", [0.9996, 1 - 1e-7, 1e-7])
+def test_only_all_is_all(rate: float) -> None:
+    found = dataclasses.replace(PLAIN.states[0], success_rate=rate)
+    text = as_text(dataclasses.replace(PLAIN, states=(found,)))
+    (shown,) = re.findall(r"^  left +1,200 +(\S+)%", text, re.MULTILINE)
+    assert 0 < float(shown) < 100
+
+
+@pytest.mark.parametrize("size", [1e-9, 1e-3, 1, 1e5, 1e9])
+@pytest.mark.parametrize("shift", [0, -3e8])
+def test_returns_of_every_size_fit(size: float, shift: float) -> None:
+    returns = [shift + size * x for x in np.random.default_rng(1).normal([0, 1, 2], 3, (400, 3)).T]
+    won = np.arange(1200) % 2 == 0
+    log = Log(np.arange(1200), np.zeros(1200, int), np.repeat([0, 1, 2], 400), won)
+    found = diagnose(Tally.from_log(log, returns=np.concatenate(returns)))
+    assert max(map(columns, as_text(found).splitlines())) <= 80
 
 
 @pytest.mark.parametrize("confidence", [0.9, 0.95, 0.999])
@@ -352,7 +403,7 @@ def test_what_cannot_be_drawn_is_counted() -> None:
 
 @pytest.mark.parametrize("successes", list(itertools.product([False, True], repeat=3)))
 def test_the_smallest_logs_are_reported(successes: tuple[bool, ...]) -> None:
-    log = Log(np.arange(3), [0, 0, 0], [0, 1, 1], np.array(successes))
+    log = Log(np.arange(3), np.zeros(3, int), np.array([0, 1, 1]), np.array(successes))
     found = diagnose(Tally.from_log(log))
     assert max(map(columns, as_text(found).splitlines())) <= 80
     elements(as_html(found))
