@@ -18,7 +18,6 @@ import numpy as np
 from cycler import cycler
 from matplotlib import style
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
@@ -247,14 +246,14 @@ def inline(figure: Figure, name: str, words: str) -> str:
         An ``<svg>`` element that grows and shrinks with its place.
     """
     file = io.StringIO()
-    FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None})
+    figure.savefig(file, format="svg", metadata={"Date": None})
     svg = file.getvalue()
     svg = svg[svg.index("<svg ") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", svg)
     svg = re.sub("|".join(AS_PROPERTY), lambda ink: f"var({AS_PROPERTY[ink[0]]})", svg)
-    size = re.search(r'viewBox="[^"]*"', svg)
-    opening = f'<svg {size[0]} role="img" aria-label="{escape(words)}" fill="var(--ink)"'
+    (size,) = re.findall(r' (viewBox="[^"]*")', svg[: svg.index(">")])
+    opening = f'<svg {size} role="img" aria-label="{escape(words)}" fill="var(--ink)"'
     return re.sub(
         r"<svg [^>]*>",
         lambda _: opening + ' xmlns:xlink="http://www.w3.org/1999/xlink">',
