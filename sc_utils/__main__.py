@@ -81,9 +81,9 @@ def _report(options: argparse.Namespace) -> int:
         columns={role: name for role in ROLES if (name := getattr(options, role)) is not None},
     )
     diagnosis = diagnose(tally, confidence=options.confidence)
-    if options.html is not None:
-        options.html.write_text(as_html(diagnosis), encoding="utf-8")
     print(as_text(diagnosis), end="", flush=True)
+    if options.html is not None:  # last, so that a full disk does not take the report along
+        options.html.write_text(as_html(diagnosis), encoding="utf-8")
     return 0
 
 

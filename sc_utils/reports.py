@@ -253,7 +253,12 @@ def _numbers(diagnosis: Diagnosis) -> list[_Number]:
                 diagnosis.floor,
                 _share,
                 "What one round of exact imitation reaches even where first order promises too"
-                " much. In truth never more than the line before; estimates may cross.",
+                " much. "
+                + (
+                    "In truth never more than the line before; estimates may cross."
+                    if diagnosis.single
+                    else "It may lie above the line before, as gains of several decisions multiply."
+                ),
             ),
         ]
     if known and diagnosis.balanced is not None and diagnosis.n_states > 1:

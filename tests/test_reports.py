@@ -87,7 +87,8 @@ After one round       30.0%   28.0% to 32.4%
     the errors of both.
 At least              27.0%   26.0% to 28.0%
     What one round of exact imitation reaches even where first order promises
-    too much. In truth never more than the line before; estimates may cross.
+    too much. It may lie above the line before, as gains of several decisions
+    multiply.
 
 WHERE THE INFLUENCE IS
 The states with the largest share of the influence. Those that come first tend
