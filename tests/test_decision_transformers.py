@@ -109,7 +109,7 @@ def deadline(mdp, k):
 
 
 @given(mdps_with_policies(), st.integers(1, 4))
-def test_a_outcomeis_met_more_often_than_before(case, k):
+def test_a_request_is_met_more_often_than_before(case, k):
     mdp, policy = case
     # The chance of exactly k steps, by powers of the matrix.
     moves = np.einsum("sa,sat->st", policy, mdp.transition.toarray().reshape(*policy.shape, -1))
@@ -129,14 +129,14 @@ def test_a_outcomeis_met_more_often_than_before(case, k):
 
 
 @pytest.mark.parametrize("k", [6, 7, 9, 14])
-def test_without_luck_a_outcomeis_met(k):
+def test_without_luck_a_request_is_met(k):
     game = deadline(lake(False), k)
     e = evaluate(game, np.full(game.success.shape, 0.25))
     assert 0 < e.success_rate < 0.01
     assert np.isclose(evaluate(game, condition_on_success(e.policy, e.Q)).success_rate, 1)
 
 
-def test_a_outcomethat_is_met_more_often_may_lower_the_mean():
+def test_a_request_that_is_met_more_often_may_lower_the_mean():
     """A safe 3, or 10 with probability 1/10: asked for 10, the gambler's mean is 1, not 2."""
     coin, ten = np.array([[0.5, 0.5]]), np.array([[0.0, 0.1]])
     asks = condition_on_success(coin, ten)
@@ -361,4 +361,4 @@ def test_asked_for_more_the_lake_gives_a_little_more():
         achieved[name] = V[6:, 0]
     np.testing.assert_allclose(achieved["dry"], gamma ** np.arange(6, K + 1), rtol=1e-9)
     assert (np.diff(achieved["icy"]) < 0).all()
-    assert abs(achieved["icy"][0] - 0.0258) < 1e-4
+    assert abs(achieved["icy"][0] - 0.02582) < 1e-5
