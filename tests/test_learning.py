@@ -743,6 +743,12 @@ def test_pass_at_k_lies_between_powers_of_the_hardest_prompt(V, k):
     assert missed <= (1 - v) ** k * (1 + 1e-12)
 
 
+def test_at_many_tries_the_hardest_prompt_is_all_that_is_missed():
+    V, mu, k = np.array([0.02, 0.3]), np.array([0.25, 0.75]), 400
+    assert mu @ (1 - V) ** k == pytest.approx(0.25 * 0.98**k, rel=1e-9)
+    assert mu @ (1 - np.array([0.1, 0.1])) ** k == pytest.approx(0.9**k, rel=1e-9)
+
+
 def test_a_model_that_is_right_more_often_can_pass_less():
     able, even = np.array([0.99, 0.99, 0.001]), np.array([0.05, 0.05, 0.05])
 
