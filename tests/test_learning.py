@@ -702,6 +702,16 @@ def test_best_of_n_with_its_failures_reaches_pass_at_n(rng, n):
     assert evaluate(mdp, imitator).success_rate == pytest.approx(c.mean(), rel=1e-9)
 
 
+def test_with_random_transitions_the_imitator_of_best_of_n_falls_short_of_pass_at_n():
+    # One action leads on with probability 1/2: among 4 tries 15/16 have a success, which the
+    # only policy cannot repeat.
+    coin = SuccessMDP.from_dense([[[0, 0.5]], [[0, 0]]], [[0], [1]], [1, 0])
+    e = evaluate(coin, np.ones((2, 1)))
+    assert e.V[0] == 0.5
+    kept = condition_on_success(e.policy, e.Q)
+    assert evaluate(coin, kept).success_rate == 0.5 < 1 - 0.5**4
+
+
 @pytest.mark.parametrize("n", [1, 3, 10])
 def test_best_of_n_climbs_a_sum_of_failures(rng, n):
     logits, right = rng.normal(size=(2, 5)), np.array([[1, 0, 0, 0, 0], [0, 1, 1, 0, 0]])
@@ -731,6 +741,12 @@ def test_pass_at_k_lies_between_powers_of_the_hardest_prompt(V, k):
     missed, v = mu @ (1 - np.array(V)) ** k, min(V)
     assert mu[np.argmin(V)] * (1 - v) ** k <= missed * (1 + 1e-12)
     assert missed <= (1 - v) ** k * (1 + 1e-12)
+
+
+def test_at_many_tries_the_hardest_prompt_is_all_that_is_missed():
+    V, mu, k = np.array([0.02, 0.3]), np.array([0.25, 0.75]), 400
+    assert mu @ (1 - V) ** k == pytest.approx(0.25 * 0.98**k, rel=1e-9)
+    assert mu @ (1 - np.array([0.1, 0.1])) ** k == pytest.approx(0.9**k, rel=1e-9)
 
 
 def test_a_model_that_is_right_more_often_can_pass_less():
