@@ -24,6 +24,7 @@ from sc_utils.pairs import (
     permutation_moments,
     skill_of_pairs,
     spread_out,
+    variance_along,
 )
 from sc_utils.probabilities import Array
 from sc_utils.tallies import Tally
@@ -518,8 +519,12 @@ def _by_state(
     (variance, noise, chance), lift = permutation_moments(table, whole.y), lift_of_pooling(table)
     tested = (variance > 0) & np.isfinite(value)
     moved = [np.where(tested, x, 0) for x in (variance * lift**2, noise * lift)]
-    each = _Signal(value, moved[0], moved[1], jackknife, chance)
-    ends, p = np.stack(each.interval(confidence), axis=1), _holm(each.p_value(), tested)
+    # Where an action that came twice succeeded, no group can be left out: the jackknife is too small.
+    along = np.where(tested, variance_along(table, whole.y) * lift**2, 0)
+    each = _Signal(value, moved[0], moved[1], np.maximum(jackknife, along), chance)
+    p, choice = _holm(each.p_value(), tested), table.diversity > 1e-12
+    value, *ends = _possible(each, *_most_influence(whole, choice, confidence), confidence)
+    ends = np.stack(ends, axis=1)
     n, wins = whole.visits, whole.wins
     order = np.argsort(-np.where(np.isfinite(value), wins * np.nan_to_num(value), -np.inf))
     return tuple(
@@ -532,6 +537,37 @@ def _by_state(
         )
         for s in order
     )
+
+
+def _most_influence(
+    part: Part, choice: NDArray[np.bool_], confidence: float
+) -> tuple[Array, Array]:
+    """Return (1 - V) / V by state, and at the lower end of V's interval: no influence exceeds it.
+
+    Success rates are at most 1, so the mean of their squares is at most V.
+    """
+    n, wins, some = part.visits, part.wins, part.wins > 0
+    low = betaincinv(np.where(some, wins, 1), n - wins + 1, (1 - confidence) / 2)
+    likely = np.divide(n - wins, wins, out=np.full_like(n, np.inf), where=some)
+    most = np.divide(1 - low, low, out=np.full_like(n, np.inf), where=some & (low > 0))
+    return likely, np.where(choice, most, 0)
+
+
+def _possible(
+    each: _Signal, likely: Array, most: Array, confidence: float
+) -> tuple[Array, Array, Array]:
+    """Return estimates and intervals of influences that have a limit.
+
+    Towards the upper end the variance goes with 1 + I besides: large is what a rare action brings.
+    Outcomes that are all alike have no variance, and set no limit but this one.
+    """
+    value, centre = np.minimum(each.value, most), np.minimum(each.value, likely)
+    known, tested = np.isfinite(each.value), each.law()[0]
+    low, high = replace(each, value=centre).interval(confidence)
+    steeper = np.where(tested, (1 + high) / (1 + np.maximum(centre, 0)), 1)
+    _, high = replace(each, jackknife=each.jackknife * steeper).interval(confidence)
+    high = np.where(tested, np.minimum(high, most), np.where(known, most, high))
+    return value, low, np.maximum(high, np.where(known, value, low))
 
 
 def _needed(total: _Signal, episodes: int, confidence: float) -> tuple[tuple[float, int], ...]:
