@@ -148,8 +148,10 @@ def variance_along(table: Table, y: Array) -> Array:
     V = np.where(X > 0, X / np.maximum(n, 1), 1.0)
     r = S_a / n_a / V[s]
     theta = table.add(n_a * r**2) / np.maximum(n, 1)
-    moves = 2 * (r - theta[s])[:, np.newaxis] * y / V[s, np.newaxis] - (r**2 - theta[s])[:, np.newaxis]
-    return table.add((table.N * moves**2).sum(axis=1)) / np.maximum(n, 1) ** 2
+    moves = (
+        2 * (r - theta[s])[:, np.newaxis] * y / V[s, np.newaxis] - (r**2 - theta[s])[:, np.newaxis]
+    )
+    return np.asarray(table.add((table.N * moves**2).sum(axis=1)) / np.maximum(n, 1) ** 2)
 
 
 def judged_share(weight: Array, table: Table, known: NDArray[np.bool_]) -> float:
