@@ -84,10 +84,11 @@ class StateReport:
         Mean success of the visits.
     influence
         I(s); value NaN, interval [0, inf], where no two visits can be compared. None exceeds
-        (1 - V)/V, V at the lower end of its own interval. Measured, intervals of 95% held the truth
-        in 95 to 99 of 100 states, if all have some influence: also where one action in ten, or in
-        thirty, has all the successes, in 50 or 100 visits. In states of five visits it was 92: a
-        single action seen there counts as no choice.
+        (1 - V)/V, V at the lower end of its own interval; the value may exceed what V itself, as
+        estimated, leaves room for: cut there, its mean would no longer be 0 without influence.
+        Measured, intervals of 95% held the truth in 95 to 99 of 100 states, also where one action
+        in ten, or in thirty, has all the successes, in 50 or 100 visits. In states of five visits
+        it was 92: a single action seen there counts as no choice.
     p_value
         Of the hypothesis I(s) = 0, adjusted for the number of states (Holm); 1 where nothing can
         be compared.
@@ -304,6 +305,9 @@ def diagnose(tally: Tally, *, confidence: float = 0.95) -> Diagnosis:
     Two moments are matched (Satterthwaite 1946) under no influence; with it, the variance is that
     of the jackknife over groups of episodes (Wolter 2007), which knows of revisits. Visits of one
     episode do no harm under no influence: given what came before, what an action adds has mean 0.
+    A state alone has few successes to leave out: there the variance is at least that in the
+    direction of the influence (`variance_along` in pairs), and grows with 1 + I towards the upper
+    end.
     Far tails are not as exact: with twelve actions and a handful of successes, or of failures, a
     test at the level of 1% errs in 2% of the logs.
 
