@@ -314,6 +314,7 @@ def _judged(diagnosis: Diagnosis) -> list[StateReport]:
 
 def _by_state(diagnosis: Diagnosis) -> _Table:
     same = diagnosis.single and diagnosis.n_states == 1  # the influence of the whole log
+    kept = "outcome" if diagnosis.graded else "success"
     rows = [
         (
             _cut(state.state, 18),
@@ -330,7 +331,7 @@ def _by_state(diagnosis: Diagnosis) -> _Table:
         "The states with the largest share of the influence. Those that come first tend to look"
         " better than they are: the p-values allow for the number of states, the intervals do not.",
         "One row a state",
-        ("state", "decisions", "success", "influence", "interval", "p"),
+        ("state", "decisions", kept, "influence", "interval", "p"),
         rows,
         len(diagnosis.states) - len(rows),
     )

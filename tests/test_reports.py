@@ -279,6 +279,7 @@ def test_a_mean_of_weights_is_not_called_a_success_rate() -> None:
     assert re.search(r"^Mean outcome +25\.0%   22\.6% to 27\.6%$", text, re.MULTILINE)
     assert "0% is the least outcome" in text
     assert "succeed" not in text
+    assert re.search(r"^  state +decisions +outcome ", text, re.MULTILINE)
     assert "success rate" not in text.lower()
 
 
