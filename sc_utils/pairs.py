@@ -26,6 +26,7 @@ __all__ = [
     "permutation_moments",
     "skill_of_pairs",
     "spread_out",
+    "variance_along",
     "variance_of_pairs",
 ]
 
@@ -134,6 +135,23 @@ def influence_of_pairs(table: Table, y: Array) -> tuple[Array, Array]:
     bias = factor * X * table.add(third / (n_a - 1) ** 2) / np.where(factor > 0, X**2 - q, 1)
     plain = factor * excess_of_pairs(table, y, y)
     return plain - bias, plain - 2 * bias
+
+
+def variance_along(table: Table, y: Array) -> Array:
+    r"""Return by state the variance of the estimate in the direction of the influence.
+
+    With :math:`r_a = \hat Q_a / \hat V` and :math:`\theta = 1 + \hat I`, a visit with action a and
+    outcome y moves the estimate by :math:`2 (r_a - \theta) y / \hat V - r_a^2 + \theta`, over n.
+    """
+    n_a, S_a = table.sums(y, 1)
+    n, X, s = table.add(n_a), table.add(S_a), table.state
+    V = np.where(X > 0, X / np.maximum(n, 1), 1.0)
+    r = S_a / n_a / V[s]
+    theta = table.add(n_a * r**2) / np.maximum(n, 1)
+    moves = (
+        2 * (r - theta[s])[:, np.newaxis] * y / V[s, np.newaxis] - (r**2 - theta[s])[:, np.newaxis]
+    )
+    return np.asarray(table.add((table.N * moves**2).sum(axis=1)) / np.maximum(n, 1) ** 2)
 
 
 def judged_share(weight: Array, table: Table, known: NDArray[np.bool_]) -> float:

@@ -192,8 +192,8 @@ def _verdict(diagnosis: Diagnosis) -> tuple[str, str]:
         "No detectable influence",
         "In this log successes and failures act alike, as far as one can see. It does not exclude"
         f" that one more round gains up to {_share(influence.high, _decimals(influence))} of the"
-        f" success rate, to first order: the high end of a {_share(diagnosis.confidence)}"
-        " interval.",
+        f" {_rate_name(diagnosis).lower()}, to first order: the high end of a"
+        f" {_share(diagnosis.confidence)} interval.",
     )
 
 
@@ -202,7 +202,7 @@ def _promise(diagnosis: Diagnosis) -> str:
     now, then, influence = diagnosis.success_rate, diagnosis.pooled, diagnosis.influence
     gain = (
         f"What is done matters in this log. One more round of imitating its successes raises the"
-        f" success rate by {_best(influence, _share)} of itself"
+        f" {_rate_name(diagnosis).lower()} by {_best(influence, _share)} of itself"
         f" ({_share(diagnosis.confidence)} interval {_span(influence, _share)}), to first order"
     )
     if now.value * (1 + influence.value) >= 1:
@@ -210,16 +210,17 @@ def _promise(diagnosis: Diagnosis) -> str:
     return f"{gain}: from {_best(now, _share)} to about {_best(then, _share)}."
 
 
+def _rate_name(diagnosis: Diagnosis) -> str:
+    return "Mean outcome" if diagnosis.graded else "Success rate"
+
+
 def _numbers(diagnosis: Diagnosis) -> list[_Number]:
     """List the numbers about the whole log."""
     rate, influence = diagnosis.success_rate, diagnosis.influence
-    told = "The share of the episodes that succeed."
-    if diagnosis.mean_return is not None:  # a diagnosis does not tell whether the log had both
-        told += (
-            " If the log has returns only, and no threshold was given: the mean return, from 0% for"
-            " the least to 100% for the largest."
-        )
-    numbers = [_Number("Success rate", rate, _share, told)]
+    name, told = _rate_name(diagnosis), "The share of the episodes that succeed."
+    if diagnosis.graded:
+        told = "Scaled: 0% is the least outcome, 100% the largest."
+    numbers = [_Number(name, rate, _share, told)]
     if diagnosis.mean_return is not None:
         numbers.append(_Number("Mean return", diagnosis.mean_return, _plain, "Of an episode."))
     if not 0 < rate.value < 1:
@@ -231,7 +232,7 @@ def _numbers(diagnosis: Diagnosis) -> list[_Number]:
             influence,
             _plain,
             "The gain of one more round of exact imitation, to first order: 0.1 is 10% of the"
-            " success rate."
+            f" {name.lower()}."
             + known
             * (
                 " An estimate may fall below 0, the truth cannot. A log without influence shows as"
@@ -245,7 +246,7 @@ def _numbers(diagnosis: Diagnosis) -> list[_Number]:
                 "After one round",
                 diagnosis.pooled,
                 _share,
-                "The success rate times 1 + influence, at most 100%. The interval allows for"
+                f"The {name.lower()} times 1 + influence, at most 100%. The interval allows for"
                 " the errors of both.",
             ),
             _Number(
@@ -312,6 +313,8 @@ def _judged(diagnosis: Diagnosis) -> list[StateReport]:
 
 
 def _by_state(diagnosis: Diagnosis) -> _Table:
+    same = diagnosis.single and diagnosis.n_states == 1  # the influence of the whole log
+    kept = "outcome" if diagnosis.graded else "success"
     rows = [
         (
             _cut(state.state, 18),
@@ -321,14 +324,14 @@ def _by_state(diagnosis: Diagnosis) -> _Table:
             _span(state.influence, _plain),
             _chance(state.p_value),
         )
-        for state in _judged(diagnosis)[:MOST]
+        for state in _judged(diagnosis)[: 0 if same else MOST]
     ]
     return _Table(
         "Where the influence is",
         "The states with the largest share of the influence. Those that come first tend to look"
         " better than they are: the p-values allow for the number of states, the intervals do not.",
         "One row a state",
-        ("state", "decisions", "success", "influence", "interval", "p"),
+        ("state", "decisions", kept, "influence", "interval", "p"),
         rows,
         len(diagnosis.states) - len(rows),
     )

@@ -50,6 +50,7 @@ PLAIN = Diagnosis(
     n_states=2,
     n_actions=3,
     single=False,
+    graded=False,
     confidence=0.95,
     success_rate=Estimate(0.25, 0.2256, 0.2755),
     influence=Estimate(0.2, 0.12, 0.29),
@@ -271,6 +272,21 @@ def test_states_counted_alike_and_the_share_that_was_judged() -> None:
     assert re.search(r"^Compared +90%$", as_text(found), re.MULTILINE)
     assert "HOW MANY" not in as_text(found)  # 5 times 25% is more than there is
     assert "Balanced" not in as_text(dataclasses.replace(found, n_states=1))
+
+
+def test_a_mean_of_weights_is_not_called_a_success_rate() -> None:
+    text = as_text(dataclasses.replace(PLAIN, graded=True, mean_return=Estimate(1.7, 1.6, 1.8)))
+    assert re.search(r"^Mean outcome +25\.0%   22\.6% to 27\.6%$", text, re.MULTILINE)
+    assert "0% is the least outcome" in text
+    assert "succeed" not in text
+    assert re.search(r"^  state +decisions +outcome ", text, re.MULTILINE)
+    assert "success rate" not in text.lower()
+
+
+def test_a_state_alone_is_not_told_twice() -> None:
+    alone = dataclasses.replace(PLAIN, n_states=1, states=PLAIN.states[:1])
+    assert "WHERE THE INFLUENCE IS" in as_text(alone)  # several decisions an episode
+    assert "WHERE" not in as_text(dataclasses.replace(alone, single=True))
 
 
 def test_few_episodes_are_not_promised() -> None:
